@@ -1,0 +1,3 @@
+"""evalsuite tells what quantisation really did to a model."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,133 @@
+"""What a GGUF file says of itself: identity by content, size, tensor mix, vocabulary, chat template."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evalsuite.errors import SpecError
+from evalsuite.filehash import file_sha256
+
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class GgufFacts:
+    """Header facts of one quant, over all its shards.
+
+    `artifact_id` names the bytes of all shards in order. `dimensions` holds what every quant of one model shares: layers,
+    widths and heads. `vocabulary_sha256` covers the tokens, their types and the merges:
+    two files with equal ones give the same token ids for the same text. `bpw` is 8 × tensor bytes / elements.
+    """
+
+    artifact_id: str
+    architecture: str
+    name: str
+    size_bytes: int
+    n_elements: int
+    bpw: float
+    tensor_types: Mapping[str, int]
+    dimensions: Mapping[str, int]
+    context_length: int | None
+    n_vocab: int
+    vocabulary_sha256: str
+    chat_template: str | None
+    notes: Mapping[str, str]
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "GgufFacts":
+        """Rebuild what `as_json` gave."""
+        return cls(**raw)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def shards(path: Path) -> tuple[Path, ...]:
+    """Return all shards of a quant in order; a file that is not sharded is its only shard.
+
+    Raises SpecError when the file or one of its shards is missing.
+    """
+    match = _SHARD.search(path.name)
+    total = int(match[2]) if match else 1
+    stem = path.name[: match.start()] if match else ""
+    paths = (
+        tuple(path.with_name(f"{stem}-{i:05d}-of-{total:05d}.gguf") for i in range(1, total + 1)) if match else (path,)
+    )
+    for part in paths:
+        if not part.is_file():
+            whole = f" (a shard of {path.name})" if match else ""
+            raise SpecError(f"{part}: no such file{whole}. Check the path, or download it again.")
+    return paths
+
+
+def artifact_id(paths: Sequence[Path], *, progress: Callable[[int], None] | None = None) -> str:
+    """Name the content of a file, or of several shards in order; `progress` is told the bytes read."""
+    digests = [file_sha256(path, progress=progress) for path in paths]
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return f"sha256:{whole}"
+
+
+def read_gguf(paths: Sequence[Path]) -> GgufFacts:
+    """Read the header of a quant.
+
+    Raises SpecError, naming the file, when one is not a GGUF or is cut short.
+    """
+    from gguf import GGUFReader  # noqa: PLC0415 - slow to import, and most commands do not need it
+
+    readers = []
+    for path in paths:
+        try:
+            reader = GGUFReader(path)
+            end = max((int(tensor.data_offset + tensor.n_bytes) for tensor in reader.tensors), default=0)
+        except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
+            raise SpecError(f"{path}: not a readable GGUF file, or cut short ({error}). Download it again.") from error
+        if end > path.stat().st_size:
+            raise SpecError(f"{path}: cut short: {path.stat().st_size} bytes of at least {end}. Download it again.")
+        readers.append(reader)
+
+    def field(key: str) -> Any:
+        found = readers[0].fields.get(key)
+        return None if found is None else found.contents()
+
+    def raw(key: str) -> bytes:
+        found = readers[0].fields.get(key)
+        return b"" if found is None else b"".join(part.tobytes() for part in found.parts)
+
+    tensors = [tensor for reader in readers for tensor in reader.tensors]
+    n_elements = sum(int(tensor.n_elements) for tensor in tensors)
+    n_bytes = sum(int(tensor.n_bytes) for tensor in tensors)
+    if not n_elements:
+        raise SpecError(f"{paths[0]}: holds no tensors. Is it a vocabulary-only file or a projector?")
+    vocabulary = hashlib.sha256()
+    for part in ("tokens", "token_type", "merges", "scores", "model", "pre"):
+        vocabulary.update(raw(f"tokenizer.ggml.{part}"))
+    architecture = field("general.architecture") or "unknown"
+    tokens = readers[0].fields.get("tokenizer.ggml.tokens")
+    return GgufFacts(
+        artifact_id=artifact_id(paths),
+        architecture=architecture,
+        name=field("general.name") or paths[0].stem,
+        size_bytes=sum(path.stat().st_size for path in paths),
+        n_elements=n_elements,
+        bpw=8 * n_bytes / n_elements,
+        tensor_types=dict(sorted(Counter(tensor.tensor_type.name for tensor in tensors).items())),
+        dimensions={
+            key: int(value)
+            for key in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "expert_count")
+            if isinstance(value := field(f"{architecture}.{key}"), int)
+        },
+        context_length=field(f"{architecture}.context_length"),
+        n_vocab=len(tokens.data) if tokens else 0,
+        vocabulary_sha256=vocabulary.hexdigest(),
+        chat_template=field("tokenizer.chat_template"),
+        notes={
+            key: str(field(key))
+            for key in readers[0].fields
+            if key.startswith(("quantize.imatrix.", "evalsuite.")) or key == "general.size_label"
+        },
+    )
