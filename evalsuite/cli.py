@@ -1,0 +1,361 @@
+"""The command line: each command is one call of the library; results on stdout, talk on stderr, JSON with --json.
+
+Exit status: 0 fine, 1 the work found failures, 2 the user's input is wrong, 3 the machine lacks something.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evalsuite import __version__
+from evalsuite.errors import EvalsuiteError, SpecError, did_you_mean
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="What quantisation really did to a model: real tasks on every GGUF quant, each compared with the reference on the "
+    "same samples, beside perplexity and KL divergence.",
+    epilog="Start with `evalsuite demo`. Exit status: 0 fine, 1 the work found failures, 2 your input is wrong, 3 the machine "
+    "lacks something.",
+)  # fmt: skip
+llama_cpp_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build llama.cpp for this machine.")
+app.add_typer(llama_cpp_app, name="llama-cpp")
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
+]
+LlamaCppFolder = Annotated[
+    Path | None,
+    typer.Option("--llama-cpp", metavar="DIR", help="A llama.cpp build to use, or the word `embedded`."),
+]
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep.yaml; README.md shows one.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="TASK=PATH", help="Take a task's data from a local file."),
+]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to work.")] = Path("demo"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Ask every sample instead of the subset that fits in minutes.")
+    ] = False,
+    llama_cpp: LlamaCppFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the whole job on a small real model: eight servers, five tasks, one report."""
+    from evalsuite.demo import make_demo
+    from evalsuite.progress import Screen
+
+    with Screen() as screen:
+        sweep = make_demo(folder, full=full, say=lambda text: screen.phase("demo", text))
+    _run(sweep, llama_cpp=llama_cpp, accept_changes=True, data=None, as_json=as_json)
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    llama_cpp: LlamaCppFolder = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Go on although the sweep changed so that old answers no longer count."),
+    ] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve every quant of a sweep, ask what is not answered yet, and write the report. Run again to resume."""
+    _run(sweep, llama_cpp=llama_cpp, accept_changes=accept_changes, data=data, as_json=as_json)
+
+
+def _run(sweep: Path, *, llama_cpp: Path | None, accept_changes: bool, data: list[str] | None, as_json: bool) -> None:
+    from evalsuite.progress import Screen
+    from evalsuite.store import Store
+    from evalsuite.sweep import open_sweep, out_folder, run_sweep
+
+    with Store(out_folder(sweep)) as store, Screen() as screen:
+        opened = open_sweep(
+            sweep, store, llama_cpp=llama_cpp, data=_data(data), accept_changes=accept_changes, progress=screen
+        )
+        for change in opened.changes:
+            screen.say(f"changed since the last run: {change}")
+        finished = run_sweep(opened, progress=screen)
+        for problem in finished.problems:
+            screen.say(problem)
+    arms = [vars(arm) for arm in finished.arms]
+    _show(finished.analysis, finished.report, as_json=as_json, more={"arms": arms, "problems": finished.problems})
+    raise typer.Exit(0 if finished.is_complete else 1)
+
+
+@app.command()
+def plan(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Check a sweep and say what it would ask, without starting a server."""
+    from evalsuite.progress import Screen
+    from evalsuite.run import unanswered
+    from evalsuite.store import Store
+    from evalsuite.sweep import open_sweep, out_folder
+
+    with Store(out_folder(sweep)) as store, Screen() as screen:
+        opened = open_sweep(sweep, store, llama_cpp=llama_cpp, data=_data(data), accept_changes=True, progress=screen)
+        planned = opened.plan
+        rows = [
+            {
+                "arm": arm.name,
+                "planned": planned.n_samples,
+                "to_ask": len(unanswered(planned, arm, store, arm.quant.facts.artifact_id, planned.launch(arm)))
+                if arm.quant.facts else planned.n_samples,
+            }
+            for arm in planned.arms
+        ]  # fmt: skip
+    tasks = [{"task": t.task.name, "samples": len(t.task.samples), "repeats": t.repeats} for t in planned.tasks]
+    if as_json:
+        _print_json({"arms": rows, "tasks": tasks, "server": opened.llama_cpp.version, "changes": opened.changes})
+        return
+    for task in tasks:
+        typer.echo(f"{task['task']:<24} {task['samples']:>6} samples × {task['repeats']}")
+    for row in rows:
+        typer.echo(f"{row['arm']:<24} {row['to_ask']:>6} of {row['planned']} to ask")
+
+
+@app.command()
+def proxies(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, as_json: AsJson = False) -> None:
+    """Measure the proxies of a sweep (PPL, KLD) without asking its tasks."""
+    from evalsuite.progress import Screen
+    from evalsuite.store import Store
+    from evalsuite.sweep import measure_proxies, open_sweep, out_folder
+
+    with Store(out_folder(sweep)) as store, Screen() as screen:
+        opened = open_sweep(sweep, store, llama_cpp=llama_cpp, progress=screen)
+        rows, problems = measure_proxies(opened, progress=screen)
+        for problem in problems:
+            screen.say(problem)
+    if as_json:
+        _print_json({"proxies": rows, "problems": problems})
+    else:
+        for row in rows:
+            typer.echo(
+                f"{row['quant']:<24} {row['corpus']:<12} {row['tool']:<16} PPL {row['ppl']:.4f}  KLD {row['kld_mean']:.6f}"
+            )
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def score(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Score the stored answers of a sweep again, without asking anything, and write the report."""
+    from evalsuite.progress import Screen
+    from evalsuite.store import Store
+    from evalsuite.sweep import finish, open_sweep, out_folder
+
+    with Store(out_folder(sweep)) as store, Screen() as screen:
+        opened = open_sweep(sweep, store, llama_cpp=llama_cpp, data=_data(data), progress=screen)
+        finished = finish(opened, arms=[], problems=[], progress=screen)
+    _show(finished.analysis, finished.report, as_json=as_json, more={})
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")], as_json: AsJson = False
+) -> None:
+    """Write the report of a results directory again."""
+    from evalsuite.store import Store
+    from evalsuite.sweep import write_report
+
+    with Store(_existing(folder)) as store:
+        analysis, page = write_report(store)
+    _show(analysis, page, as_json=as_json, more={})
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; default DIR/export.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write proxies, scores and items as CSV, JSONL and Parquet, and a manifest with their hashes."""
+    from evalsuite.export import export as write
+    from evalsuite.store import Store
+
+    with Store(_existing(folder)) as store:
+        written = [str(path) for path in write(store, out or folder / "export")]
+    if as_json:
+        _print_json({"files": written})
+    else:
+        typer.echo("\n".join(written))
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A task; without one all are listed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks and suites, or show one task with its first sample."""
+    from evalsuite.identity import canonical_json
+    from evalsuite.task.tasks import read_task, suites, task_folders
+
+    folders = task_folders()
+    if name is not None:
+        if name not in folders:
+            raise SpecError(f"no task named {name!r}.{did_you_mean(name, folders)}")
+        task = read_task(folders[name])
+        first = task.samples[0]
+        shown = {
+            "task": task.name, "version": task.version, "title": task.title, "description": task.description,
+            "chance": task.chance, "n": len(task.samples), "signature": task.signature,
+            "sample": {
+                "sample_id": first.sample_id, "prompt": first.prompt, "choices": first.choices, "target": first.target
+            },
+        }  # fmt: skip
+        if as_json:
+            _print_json(shown)
+            return
+        typer.echo(
+            f"{task.title} ({task.name}, version {task.version}): {len(task.samples)} samples, chance {task.chance}"
+        )
+        typer.echo(task.description)
+        prompt = first.prompt if isinstance(first.prompt, str) else canonical_json([dict(m) for m in first.prompt])
+        typer.echo(f"\n{first.sample_id}\n{prompt}\nchoices: {list(first.choices)}\ntarget: {first.target!r}")
+        return
+    listed = {key: len(read_task(folder).samples) for key, folder in folders.items()}
+    known = {key: [entry.task for entry in suite.tasks] for key, suite in suites().items()}
+    if as_json:
+        _print_json({"tasks": listed, "suites": known})
+        return
+    for key, count in listed.items():
+        typer.echo(f"{key:<20} {count:>6} samples")
+    for key, members in known.items():
+        typer.echo(f"suite {key:<14} {', '.join(members)}")
+    typer.echo("lm-eval:NAME         any task of lm-eval")
+
+
+@app.command()
+def servers(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A profile; without one all are listed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the server profiles, or show one with the flags it gives to llama-server."""
+    from evalsuite.serve.launch import arguments, profiles
+
+    known = profiles()
+    if name is None:
+        if as_json:
+            _print_json({key: profile.model_dump() for key, profile in known.items()})
+            return
+        for key, profile in known.items():
+            typer.echo(f"{key:<14} {profile.parallel} × {profile.ctx} tokens. {profile.description}")
+        return
+    if name not in known:
+        raise SpecError(f"no profile named {name!r}.{did_you_mean(name, known)}")
+    words = arguments(
+        known[name],
+        model=Path("MODEL.gguf"),
+        host="SOCKET",
+        port=0,
+        alias="NAME",
+        kv_cache="f16",
+        template=None,
+        seed=1,
+    )
+    if as_json:
+        _print_json({**known[name].model_dump(), "arguments": words})
+    else:
+        typer.echo(f"{known[name].description}\nllama-server {' '.join(words)}")
+
+
+@app.command()
+def doctor(llama_cpp: LlamaCppFolder = None, as_json: AsJson = False) -> None:
+    """Say what was found on this machine, what is missing, and the command that fixes it."""
+    from evalsuite.doctor import examine
+
+    findings = examine(llama_cpp)
+    if as_json:
+        _print_json({"findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = {True: "ok", False: "missing", None: "-"}[finding.ok]
+            typer.echo(
+                f"{mark:<8} {finding.name}: {finding.detail}"
+                + (f"\n         fix: {finding.fix}" if finding.fix else "")
+            )
+    raise typer.Exit(3 if any(finding.ok is False for finding in findings) else 0)
+
+
+@llama_cpp_app.command("build")
+def build(
+    cmake_arg: Annotated[
+        list[str] | None, typer.Option("--cmake-arg", metavar="ARG", help="Passed to cmake, e.g. -DGGML_CUDA=ON.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Compilers side by side; default: all cores.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the pinned llama.cpp source into the user's cache; `run` finds it there."""
+    from evalsuite.progress import Screen
+    from evalsuite.serve.build import build_llama_cpp
+
+    with Screen() as screen:
+        built = build_llama_cpp(cmake_args=cmake_arg or [], jobs=jobs, progress=screen.share)
+    if as_json:
+        _print_json({"version": built.version, "server": built.server, "tools": built.tools})
+    else:
+        typer.echo(f"llama.cpp {built.version}: {' '.join(built.server)}")
+
+
+def _data(pairs: list[str] | None) -> dict[str, str]:
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise SpecError(f"--data {pair}: TASK=PATH was expected.")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def _existing(folder: Path) -> Path:
+    if not (folder / "results.sqlite3").is_file():
+        raise SpecError(f"{folder}: not a results directory: no results.sqlite3 in it. `evalsuite run` makes one.")
+    return folder
+
+
+def _show(analysis: Mapping[str, Any], page: Path, *, as_json: bool, more: Mapping[str, Any]) -> None:
+    if as_json:
+        _print_json({**more, "report": str(page), "analysis": analysis})
+        return
+    from rich.console import Console
+
+    from evalsuite.report.terminal import print_table
+
+    print_table(analysis, Console())
+    typer.echo(f"\nreport: {page}")
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> int:
+    """Run the command line; an error that is not a bug is one message without a traceback."""
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except EvalsuiteError as error:
+        typer.echo(f"evalsuite: {error}", err=True)
+        return error.exit_code
+    except typer.TyperException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("evalsuite: stopped. Everything that was answered is kept; run the same command to go on.", err=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""From what was asked to every run it implies: arms, tasks with their samples, proxies; all checks before any server runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from evalsuite.errors import SpecError
+from evalsuite.gguf import GgufFacts, artifact_id, read_gguf, shards
+from evalsuite.identity import content_id, seed_of
+from evalsuite.records import Sampling
+from evalsuite.serve.launch import Profile, launch_settings, read_profile
+from evalsuite.shipped import shipped
+from evalsuite.spec import ProxyEntry, QuantEntry, Sweep, TaskEntry
+from evalsuite.store import Store
+from evalsuite.task.tasks import Task, expand, load
+
+KV_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+
+
+@dataclass(frozen=True)
+class Quant:
+    """One GGUF under test, in one or more shards, or what a server that runs already says of itself (`url`)."""
+
+    name: str
+    provider: str | None
+    paths: tuple[Path, ...]
+    url: str | None
+    size_bytes: int
+    facts: GgufFacts | None
+
+    @property
+    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+        """What the file system says of the files: a replaced or rewritten one has another stamp."""
+        stats = [path.stat() for path in self.paths]
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The unit of serving: a quant with a template and a KV-cache type. `replicate` counts further runs of the same."""
+
+    name: str
+    quant: Quant
+    template: Path | None
+    kv_cache: str
+    replicate: int = 0
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task with the number of times each sample is asked."""
+
+    task: Task
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every arm through every task. `reference` is the arm that the others are compared with; it comes first."""
+
+    sweep: Sweep
+    arms: tuple[Arm, ...]
+    tasks: tuple[PlannedTask, ...]
+    proxies: tuple[tuple[ProxyEntry, Path], ...]
+    profile: Profile
+    build_id: str
+    out: Path
+
+    @property
+    def reference(self) -> Arm:
+        """The arm that every other is compared with."""
+        return self.arms[0]
+
+    def launch(self, arm: Arm) -> dict[str, Any]:
+        """Return the settings of an arm's server that are part of every key."""
+        template = None if arm.template is None else arm.template.read_text(encoding="utf-8")
+        return launch_settings(self.profile, kv_cache=arm.kv_cache, template=template, seed=self.sweep.sampling.seed)
+
+    def sampling(self, sample_id: str, repeat: int) -> Sampling:
+        """Return the samplers of one sample: the sweep's, with a seed of its own."""
+        given = self.sweep.sampling.model_dump()
+        return Sampling(**{**given, "seed": seed_of(given["seed"], sample_id, repeat)})
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples × repeats are planned per arm."""
+        return sum(len(planned.task.samples) * planned.repeats for planned in self.tasks)
+
+
+def make_plan(
+    sweep: Sweep, *, base: Path, store: Store, build_id: str, say: Callable[[str], None] = lambda _: None,
+    data: Mapping[str, str] | None = None,
+) -> Plan:  # fmt: skip
+    """Check everything that can be checked without a server, and lay out the work.
+
+    `base` is the folder that the sweep's paths are relative to; `data` replaces task data by task name; `say` is told what
+    is being read. Raises SpecError; problems of several quants are told together.
+    """
+    profile = read_profile(sweep.server, base)
+    extra = [base / folder for folder in sweep.tasks_from]
+    entries = [_with_data(entry, data or {}) for entry in expand(sweep.tasks, extra)]
+    if unknown := sorted(set(data or {}) - {entry.task for entry in entries}):
+        raise SpecError(f"--data: {', '.join(unknown)}: no such task in the sweep.")
+    reference, *others = _quants(sweep, base, store, say)
+    _check_same_model(reference, others)
+    _check_context(profile, [reference, *others])
+    templates = [None if name == "own" else base / name for name in sweep.templates]
+    for template in templates:
+        if template is not None and not template.is_file():
+            raise SpecError(f"templates: {template}: no such file.")
+    for kv_cache in sweep.kv_cache:
+        if kv_cache not in KV_CACHE_TYPES:
+            raise SpecError(f"kv_cache: {kv_cache!r} is not one of {', '.join(KV_CACHE_TYPES)}.")
+    dimensions = list(product(templates, sweep.kv_cache))
+    arms = [
+        Arm(_arm_name(quant, template, kv_cache, sweep), quant, template, kv_cache)
+        for quant in [reference, *others]
+        for template, kv_cache in dimensions
+    ]
+    if sweep.replicate_reference:
+        arms.insert(1, replace(arms[0], name=f"{arms[0].name} (again)", replicate=1))
+    proxies = tuple((proxy, _proxy_text(proxy.text, base)) for proxy in sweep.proxies)
+    tasks = []
+    for entry in entries:
+        say(f"reading task {entry.task}")
+        tasks.append(PlannedTask(load(entry, base=base, extra=extra), entry.repeats))
+    return Plan(sweep, tuple(arms), tuple(tasks), proxies, profile, build_id, store.folder)
+
+
+def check_unchanged(plan: Plan, store: Store, *, accept: bool) -> list[str]:
+    """Compare the plan with the last one of this directory; return what changed, in sentences.
+
+    Added quants, tasks and samples are taken as they come. A change under which finished answers no longer count
+    (sampling, server settings, another build, another file under a name) is a SpecError unless `accept`.
+    """
+    now = _fingerprint(plan)
+    before = store.get_meta("plan")
+    if before is None or before == now:
+        store.put_meta("plan", now)
+        return []
+    breaking = [
+        f"{key}: was {before[key]}, is {now[key]}" for key in ("build", "launch", "sampling") if before[key] != now[key]
+    ]
+    breaking += [
+        f"{kind} {name} is not what it was"
+        for kind in ("quants", "tasks")
+        for name in before[kind].keys() & now[kind].keys()
+        if before[kind][name] != now[kind][name]
+    ]
+    if breaking and not accept:
+        shown = "".join(f"\n    {line}" for line in sorted(breaking))
+        raise SpecError(
+            f"{plan.out}: the sweep changed since the last run, and answers that are there would not count any more:{shown}\n"
+            "    Use another `out`, or add --accept-changes to ask again what is affected; old answers stay in the store."
+        )
+    changes = sorted(breaking)
+    for kind in ("quants", "tasks"):
+        changes += [f"{kind[:-1]} {name} is new" for name in sorted(now[kind].keys() - before[kind].keys())]
+        changes += [f"{kind[:-1]} {name} is gone" for name in sorted(before[kind].keys() - now[kind].keys())]
+    store.put_meta("plan", now)
+    return changes
+
+
+def _fingerprint(plan: Plan) -> dict[str, Any]:
+    return {
+        "build": plan.build_id,
+        "launch": plan.launch(plan.reference),
+        "sampling": plan.sweep.sampling.model_dump(),
+        "quants": {
+            arm.quant.name: arm.quant.facts.artifact_id if arm.quant.facts else arm.quant.url for arm in plan.arms
+        },
+        "tasks": {
+            # Not the limit: a longer prefix of the same samples is an addition.
+            planned.task.name: {"signature": planned.task.signature, "version": planned.task.version}
+            for planned in plan.tasks
+        },
+    }
+
+
+def _with_data(entry: TaskEntry, data: Mapping[str, str]) -> TaskEntry:
+    return entry.model_copy(update={"data": str(Path(data[entry.task]).absolute())}) if entry.task in data else entry
+
+
+def _arm_name(quant: Quant, template: Path | None, kv_cache: str, sweep: Sweep) -> str:
+    """Name an arm by its quant and by those dimensions that vary in the sweep."""
+    parts = [f"template {template.stem if template else 'own'}"] if len(sweep.templates) > 1 else []
+    parts += [f"kv {kv_cache}"] if len(sweep.kv_cache) > 1 else []
+    return f"{quant.name} [{', '.join(parts)}]" if parts else quant.name
+
+
+def _proxy_text(name: str, base: Path) -> Path:
+    """Return the file of a proxy's text: a path, or the name of a text that ships with evalsuite."""
+    if name.startswith("task:"):
+        raise SpecError(
+            f"proxies: text: {name!r}: the conversations of a task are not supported as a text yet; give a file."
+        )
+    shipped_text = shipped("tasks") / "texts" / f"{name}.txt"
+    path = Path(str(shipped_text)) if shipped_text.is_file() else base / Path(name).expanduser()
+    if not path.is_file():
+        raise SpecError(f"proxies: text: {path}: no such file, and no shipped text of that name.")
+    return path
+
+
+def _quants(sweep: Sweep, base: Path, store: Store, say: Callable[[str], None]) -> list[Quant]:
+    """Return the reference and then the quants, each once; the reference may be among the files of a glob."""
+    found = [(sweep.reference, path) for path in _files(sweep.reference, base)]
+    if len(found) != 1:
+        raise SpecError(f"reference: {len(found)} files match; name one.")
+    first = found[0][1]
+    found += [
+        (entry, path)
+        for entry in sweep.quants
+        for path in _files(entry, base)
+        if path is None or first is None or path.resolve() != first.resolve()
+    ]
+    quants, problems = [], []
+    for entry, path in found:
+        say(f"reading {path.name if path else entry.url}")
+        try:
+            quants.append(_quant(entry, path, store))
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError("\n    ".join([f"{len(problems)} of {len(found)} files cannot be used:", *problems]))
+    names = [quant.name for quant in quants]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        same = ", ".join(str(quant.paths[0] if quant.paths else quant.url) for quant in quants if quant.name == name)
+        raise SpecError(f"quants: two are named {name!r}: {same}. Give one of them a `name`.")
+    if len(quants) < 2:
+        raise SpecError("quants: nothing but the reference. Name at least one other file.")
+    return quants
+
+
+def _files(entry: QuantEntry, base: Path) -> Sequence[Path | None]:
+    """Return the files of an entry, shards as their first file; `[None]` for a url."""
+    if entry.url is not None:
+        return [None]
+    if entry.hf is not None and entry.file is not None:
+        paths = _from_hub(entry.hf, entry.file)
+    else:
+        pattern = Path(str(entry.path)).expanduser()
+        root = Path(pattern.anchor) if pattern.is_absolute() else base
+        relative = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else str(pattern)
+        paths = sorted(root.glob(relative)) if any(c in relative for c in "*?[") else [root / relative]
+        if not paths:
+            raise SpecError(
+                f"quants: {root / relative}: no file matches. Check the pattern; it is relative to the sweep's folder."
+            )
+    return [
+        path for path in paths if not fnmatch(path.name, "*-of-?????.gguf") or fnmatch(path.name, "*-00001-of-*.gguf")
+    ]
+
+
+def _from_hub(repository: str, pattern: str) -> list[Path]:
+    """Return files of a hub repository, downloaded or from the hub's cache."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import, rarely needed
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError  # noqa: PLC0415
+
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=[pattern, f"*/{pattern}"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise SpecError(
+            f"quants: hf: {repository}: not reachable and not in the cache ({first}). Give a local `path`."
+        ) from error
+    paths = sorted(path for path in folder.rglob("*.gguf") if fnmatch(path.name, pattern))
+    if not paths:
+        raise SpecError(f"quants: hf: {repository} holds no file like {pattern!r}.")
+    return paths
+
+
+def _quant(entry: QuantEntry, path: Path | None, store: Store) -> Quant:
+    if path is None:
+        return Quant(str(entry.name), entry.provider, (), entry.url, int((entry.size_gb or 0) * 1e9), None)
+    paths = shards(path.absolute())
+    known = store.artifact(artifact_id(paths))
+    facts = GgufFacts.from_json(known) if known else read_gguf(paths)
+    if not known:
+        store.put_artifact(facts.artifact_id, facts.as_json())
+    name = entry.name or path.name.removesuffix(".gguf").split("-00001-of-")[0]
+    return Quant(name, entry.provider, paths, None, facts.size_bytes, facts)
+
+
+def _check_same_model(reference: Quant, others: Sequence[Quant]) -> None:
+    if reference.facts is None:
+        return
+    problems = []
+    for quant in others:
+        if quant.facts is None:
+            continue
+        theirs, ours = quant.facts, reference.facts
+        if (theirs.architecture, theirs.dimensions) != (ours.architecture, ours.dimensions):
+            differing = [
+                f"{key} {theirs.dimensions.get(key)} instead of {value}"
+                for key, value in ours.dimensions.items() if theirs.dimensions.get(key) != value
+            ] or [f"architecture {theirs.architecture} instead of {ours.architecture}"]  # fmt: skip
+            problems.append(f"{quant.paths[0]}: a GGUF of another model than the reference: {', '.join(differing)}.")
+        elif theirs.vocabulary_sha256 != ours.vocabulary_sha256:
+            problems.append(
+                f"{quant.paths[0]}: another vocabulary than the reference ({theirs.n_vocab} and {ours.n_vocab} tokens, or "
+                "the same number with other pieces): its token probabilities cannot be compared."
+            )
+    if problems:
+        raise SpecError("\n    ".join([*problems, f"(reference: {reference.paths[0]})"]))
+
+
+def _check_context(profile: Profile, quants: Sequence[Quant]) -> None:
+    for quant in quants:
+        limit = quant.facts.context_length if quant.facts else None
+        if limit is not None and profile.ctx > limit:
+            raise SpecError(
+                f"server: ctx: {profile.ctx} tokens per slot, but {quant.name} was trained with {limit}. Use at most {limit}."
+            )
+
+
+def proxy_id(plan: Plan, arm: Arm, proxy: ProxyEntry, text: Path) -> str:
+    """Name one measurement of one proxy on one arm's settings; the model file is the other half of the key."""
+    return content_id("proxy", {
+        "proxy": proxy.model_dump(), "text": text.read_text(encoding="utf-8"), "build": plan.build_id,
+        "launch": plan.launch(arm), "replicate": arm.replicate,
+    })  # fmt: skip

@@ -1,0 +1,1 @@
+"""Cheap measures of a quant without a task: perplexity and KL divergence."""

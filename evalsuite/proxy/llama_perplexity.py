@@ -1,0 +1,300 @@
+"""Perplexity and KL divergence by llama.cpp's own llama-perplexity: run it, read its output, judge its success.
+
+The program exits with 0 after most failures, so success is a matter of content: every chunk has its row, the final
+blocks are there, and it made no complaint of the kind that it carries on after. A log is kept whole: what is derived
+from it can be derived again.
+
+Format of the output: tools/perplexity/perplexity.cpp of llama.cpp b11434. Base file (little-endian): `_logits_`, n_ctx
+u32, n_vocab i32, n_chunk i32, the tokens as i32; then for every scored token an f32 scale, an f32 offset and a 16-bit
+code for each entry of the vocabulary, whose number is rounded up to even.
+"""
+
+import math
+import os
+import re
+import shutil
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
+
+from evalsuite.errors import MachineError
+from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, finite
+from evalsuite.serve import guard
+from evalsuite.serve.process import error_lines
+
+Progress = Callable[[int, int], None]
+"""Called with the chunks done and the chunks in all."""
+
+# A wrong decoding turns ± and Δ into other signs, one to three of them. A number at the end of a truncated log may lack
+# digits, so only whole lines count.
+_NUM = r"([-+]?(?:\d+\.?\d*|nan|inf))"
+_PM = r"\s+[^\s\d]{1,3}\s+" + _NUM
+_DP = r"[^\s\d]{1,3}p"
+_FIGURE = rf"\s+{_NUM}{_PM}"
+_SHARE = rf"{_FIGURE}\s*%"
+_ROW = re.compile(rf"^\s*(\d+){_FIGURE}{_FIGURE}{_FIGURE}{_SHARE}{_SHARE}[ \t\r]*\n", re.MULTILINE)
+_LABELS = (
+    r"Mean PPL\(Q\)[/-]PPL\(base\)|Mean PPL\((?:Q|base)\)|Cor\(.*\)|Mean ln\(.*\)"
+    rf"|(?:Mean|Maximum|Minimum|Median|[\d.]+%)\s+(?:KLD|{_DP})|RMS\s+{_DP}|Same top p"
+)
+_STATISTIC = re.compile(rf"^\s*({_LABELS})\s*:\s*{_NUM}\s*%?(?:{_PM}\s*%?)?[ \t\r]*\n", re.MULTILINE)
+_PLAIN_ROW = re.compile(r"\[(\d+)\](-?nan|inf|\d+\.\d+),")
+_FINAL = re.compile(rf"Final estimate: PPL = {_NUM}{_PM}[ \t\r]*\n")
+_PLANNED = re.compile(r"over (\d+) chunks, n_ctx=(\d+)")
+_CARRIED_ON = re.compile(r"inconsistent vocabulary.*|has been computed with .* Increase it with -c.*")
+_FEWEST_TOKENS = 100  # below this there are rows but no final blocks
+
+_HEADER = struct.Struct("<8sIii")
+
+
+@dataclass(frozen=True)
+class Printout:
+    """What one run printed, in the printed units, and why it does not count as a success.
+
+    `rows` holds a tuple a chunk, of running means over the chunks so far: PPL, ln PPL ratio, KLD, RMS Δp and same top p
+    in percent; or PPL alone in a plain run. `statistics` maps a printed label (blanks collapsed, `Δp` mended) to its
+    value and its ±, None where none is printed. `problems` is empty after a complete run.
+    """
+
+    ctx: int | None
+    rows: tuple[tuple[float, ...], ...]
+    statistics: Mapping[str, tuple[float, float | None]]
+    problems: tuple[str, ...]
+
+
+def scored_tokens(ctx: int) -> int:
+    """Tokens scored in a chunk of `ctx`: all that follow a token of the second half."""
+    return ctx - 1 - ctx // 2
+
+
+def parse(stdout: str, stderr: str = "") -> Printout:
+    """Read a plain or a `--kl-divergence` run; the two streams may come apart or mixed in one text."""
+    text = f"{stderr}\n{stdout}"
+    kld_rows = {int(match[1]): tuple(map(float, match.group(2, 4, 6, 8, 10))) for match in _ROW.finditer(text)}
+    rows = kld_rows or {int(number): (float(ppl),) for number, ppl in _PLAIN_ROW.findall(text)}
+    statistics: dict[str, tuple[float, float | None]] = {}
+    for label, value, plus_minus in _STATISTIC.findall(text):
+        # Older builds print the 99 % quantile twice.
+        statistics.setdefault(_mended(label), (float(value), float(plus_minus) if plus_minus else None))
+    if final := _FINAL.search(text):
+        statistics["Final PPL"] = (float(final[1]), float(final[2]))
+    planned = _PLANNED.search(text)
+    ctx = int(planned[2]) if planned else None
+    return Printout(
+        ctx=ctx,
+        rows=tuple(rows[number] for number in sorted(rows)),
+        statistics=statistics,
+        problems=(
+            *_CARRIED_ON.findall(text),
+            *_missing_rows(sorted(rows), int(planned[1]) if planned else None),
+            *_missing_blocks(statistics, len(rows), ctx, plain=not kld_rows),
+        ),
+    )
+
+
+def _mended(label: str) -> str:
+    return re.sub(rf"^((?:\S+|RMS) ){_DP}$", r"\1Δp", " ".join(label.split()))
+
+
+def _missing_rows(numbers: Sequence[int], planned: int | None) -> Iterator[str]:
+    expected = planned or max(numbers, default=1)
+    if list(numbers) != list(range(1, expected + 1)):
+        yield f"{len(numbers)} of {expected} chunks have a row"
+
+
+def _missing_blocks(statistics: Mapping[str, object], chunks: int, ctx: int | None, *, plain: bool) -> Iterator[str]:
+    wanted = ("Final PPL",) if plain else ("Mean PPL(Q)", "Mean PPL(base)", "Mean KLD", "RMS Δp", "Same top p")
+    missing = [label for label in wanted if label not in statistics]
+    too_few = not plain and ctx is not None and chunks * scored_tokens(ctx) < _FEWEST_TOKENS
+    if missing and not too_few:
+        yield f"the final statistics lack {', '.join(missing)}"
+
+
+def proxy_row(
+    printout: Printout, *, ctx: int, corpus: str, corpus_sha256: str, base_ppl: float | None = None
+) -> ProxyRow:
+    """Turn a `--kl-divergence` printout into shares and nats, with standard errors from the chunk means.
+
+    `base_ppl` is the reference's PPL from the run that wrote the base. Without it PPL(base) comes from the base file,
+    which stores no logit more than 16 below the best and so makes PPL(base) a little too low.
+    """
+    chunks = _chunk_means(printout.rows)
+    se = chunk_se(chunks)
+    last = printout.rows[-1]
+    notes = list(printout.problems)
+    if "Mean KLD" not in printout.statistics:
+        notes.append(f"fewer than {_FEWEST_TOKENS} scored tokens: means only, from the last chunk's row")
+    if len(chunks) < 2:
+        notes.append("one chunk: no standard errors, since tokens of one text are not independent")
+
+    def printed(label: str, scale: float = 1, otherwise: float = math.nan) -> float | None:
+        value = scale * printout.statistics.get(label, (otherwise / scale, None))[0]
+        if not math.isfinite(value) and label in printout.statistics:
+            notes.append(f"{label} is {value}: the model's output is not a number somewhere")
+        return value if math.isfinite(value) else None
+
+    ppl = printed("Mean PPL(Q)", otherwise=last[0])
+    stored_base = printed("Mean PPL(base)", otherwise=last[0] / math.exp(last[1]))
+    if base_ppl is None:
+        notes.append("PPL(base) comes from the 16-bit base file, which makes it a little too low")
+    base = base_ppl or stored_base
+    ratio = ppl / base if ppl and base else None
+    return ProxyRow(
+        tool="llama-perplexity",
+        corpus=corpus,
+        corpus_sha256=corpus_sha256,
+        ctx=ctx,
+        chunks=len(chunks),
+        n_tokens=len(chunks) * scored_tokens(ctx),
+        ppl=ppl,
+        ppl_se=finite(ppl * se.ln_ppl) if ppl else None,
+        ppl_base=base,
+        ppl_ratio=ratio,
+        ln_ppl_ratio=math.log(ratio) if ratio else None,
+        ln_ppl_ratio_se=finite(se.ln_ppl_ratio),
+        kld_mean=printed("Mean KLD", otherwise=last[2]),
+        kld_mean_se=finite(se.kld),
+        kld_median=printed("Median KLD"),
+        kld_p90=printed("90.0% KLD"),
+        kld_p95=printed("95.0% KLD"),
+        kld_p99=printed("99.0% KLD"),
+        kld_p999=printed("99.9% KLD"),
+        kld_max=printed("Maximum KLD"),
+        kld_min=printed("Minimum KLD"),
+        rms_dp=printed("RMS Δp", 0.01, last[3] / 100),
+        rms_dp_se=finite(se.rms_dp),
+        mean_dp=printed("Mean Δp", 0.01),
+        same_top_p=printed("Same top p", 0.01, last[4] / 100),
+        same_top_p_se=finite(se.same_top_p),
+        correlation=printed("Cor(ln(PPL(Q)), ln(PPL(base)))", 0.01),
+        chunk_means=chunks,
+        notes=tuple(notes),
+    )
+
+
+def _chunk_means(rows: Sequence[tuple[float, ...]]) -> tuple[ChunkMeans, ...]:
+    """Undo the running means: a chunk's own is c·m_c − (c−1)·m_{c−1}, exact to c units of the last printed digit."""
+    running = [ChunkMeans(math.log(ppl), ratio, kld, (rms / 100) ** 2, top / 100) for ppl, ratio, kld, rms, top in rows]
+    chunks = []
+    for count, (before, now) in enumerate(zip([ChunkMeans(0, 0, 0, 0, 0), *running[:-1]], running, strict=True), 1):
+        own = ChunkMeans(*(count * new - (count - 1) * old for old, new in zip(before, now, strict=True)))
+        chunks.append(own._replace(rms_dp=math.sqrt(max(own.rms_dp, 0))))
+    return tuple(chunks)
+
+
+def base_size(ctx: int, n_vocab: int, chunks: int) -> int:
+    """Bytes of a base file."""
+    return _HEADER.size + 4 * ctx * chunks + 2 * chunks * scored_tokens(ctx) * (2 * ((n_vocab + 1) // 2) + 4)
+
+
+def read_base(base: Path) -> tuple[int, int, int]:
+    """Return ctx, vocabulary and chunks of a base file; MachineError if it is not one, or not whole."""
+    with base.open("rb") as file:
+        header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size or not header.startswith(b"_logits_"):
+        raise MachineError(f"{base}: not a base file of llama-perplexity. Delete it and run again.")
+    _, ctx, n_vocab, chunks = _HEADER.unpack(header)
+    size, expected = base.stat().st_size, base_size(ctx, n_vocab, chunks)
+    if size != expected:
+        raise MachineError(f"{base}: {size} bytes instead of {expected}: incomplete. Delete it and run again.")
+    return ctx, n_vocab, chunks
+
+
+def run_base(
+    tool: Path,
+    model: Path,
+    text: Path,
+    base: Path,
+    *,
+    ctx: int,
+    chunks: int,
+    n_vocab: int,
+    threads: int,
+    gpu_layers: int = 0,
+    log: Path,
+    progress: Progress,
+) -> Printout:
+    """Run the reference over the text and write its base file, which appears under its name only when it is whole.
+
+    A short text gives fewer chunks than asked for. `n_vocab` serves to foresee the size. MachineError when the disk is
+    too small for the file, when the text is shorter than two chunks, and when the run fails; the log is kept.
+    """
+    # No text has more tokens than bytes, but for the one a tokeniser may put before it.
+    most = max(1, min(chunks, (text.stat().st_size + 1) // ctx))
+    _require_space(base, base_size(ctx, n_vocab, most))
+    unfinished = base.with_name(f"{base.name}.part")
+    arguments = ["-f", text, "--chunks", chunks, "--kl-divergence-base", unfinished]
+    try:
+        printout = _run([tool, "-m", model, *arguments, *_settings(ctx, threads, gpu_layers)], log, progress)
+        read_base(unfinished)
+        unfinished.replace(base)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return printout
+
+
+def run_kld(
+    tool: Path, model: Path, base: Path, *, threads: int, gpu_layers: int = 0, log: Path, progress: Progress
+) -> Printout:
+    """Compare a quant with a base file; context and tokens are the base's. MachineError when the run fails."""
+    ctx, _, _ = read_base(base)
+    arguments = ["--kl-divergence", "--kl-divergence-base", base]
+    return _run([tool, "-m", model, *arguments, *_settings(ctx, threads, gpu_layers)], log, progress)
+
+
+def _settings(ctx: int, threads: int, gpu_layers: int) -> list[object]:
+    """Everything that changes the arithmetic, so that no quant gets another; a chunk never exceeds a batch."""
+    batch = ctx * max(1, 2048 // ctx)
+    return [
+        *("-c", ctx, "-b", batch, "-ub", min(512, batch), "-fa", "on", "-ctk", "f16", "-ctv", "f16"),
+        *("-ngl", gpu_layers, "-t", threads),
+    ]
+
+
+def _require_space(base: Path, needed: int) -> None:
+    free = shutil.disk_usage(base.parent).free
+    if free < needed:
+        raise MachineError(
+            f"{base.parent}: the base file needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free. "
+            "Ask for fewer chunks or make room."
+        )
+
+
+def _run(command: Sequence[object], log: Path, progress: Progress) -> Printout:
+    words = [str(word) for word in command]
+    with _child(words, log) as process:
+        while process.poll() is None:
+            _report(log, progress)
+            time.sleep(0.2)
+    _report(log, progress)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    printout = parse(text)
+    code = process.returncode
+    problems = [*([f"it exited with code {code}"] if code else []), *printout.problems]
+    if problems:
+        raise MachineError(f"llama-perplexity: {'; '.join(problems)}. Command: {' '.join(words)}{error_lines(log)}")
+    return printout
+
+
+@contextmanager
+def _child(words: Sequence[str], log: Path) -> Iterator[Popen[bytes]]:
+    """Run a program for the length of a `with` block, both streams into the log, LLAMA_* settings kept from it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
+    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *words]
+    stdin = DEVNULL if sys.platform == "linux" else PIPE  # elsewhere the guard watches a pipe
+    with log.open("wb") as out, Popen(guarded, stdout=out, stderr=STDOUT, stdin=stdin, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _report(log: Path, progress: Progress) -> None:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if planned := _PLANNED.search(text):
+        progress(len(_ROW.findall(text) or _PLAIN_ROW.findall(text)), int(planned[1]))

@@ -1,0 +1,74 @@
+"""Scoring what the store holds: no server, no model; scores are separate rows, so a better scorer needs no new answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from evalsuite.identity import content_id
+from evalsuite.plan import Arm, Plan
+from evalsuite.records import Outcome, Output, Scored
+from evalsuite.run import Question, outputs_of, questions
+from evalsuite.store import PlanRow, Store
+
+
+def score_plan(plan: Plan, store: Store) -> None:
+    """Score every planned sample from stored answers, and put plan and scores in place of the old ones.
+
+    A sample that the machine did not finish is a row without a score, under the outcome and the reason of its failure.
+    """
+    failures = store.failures()
+    reasons = {row["arm"]: row["reason"] for row in store.get_meta("arms") or []}
+    rows: list[PlanRow] = []
+    scores: dict[str, Mapping[str, Any]] = {}
+    for arm in plan.arms:
+        identity = (store.get_meta("identities") or {}).get(arm.name)
+        artifact_id, launch = identity or ("", {})
+        answers = store.answers(artifact_id)
+        for question in questions(plan, arm, artifact_id, launch):
+            keys: list[str] = []
+            outputs = outputs_of(plan, question, answers, keys)
+            if outputs is None:
+                unscored = (Outcome.NOT_RUN, reasons.get(arm.name) or "not asked yet")
+                rows.append(_row(arm, question, None, *failures.get(keys[-1] if keys else "", unscored)))
+                continue
+            score = question.task.score(question.sample, outputs)
+            if not isinstance(score, Scored):
+                rows.append(_row(arm, question, None, score.outcome, score.reason))
+                continue
+            earned = {**asdict(score), "output": _shown(outputs)}
+            score_key = content_id("score", {"answers": [answers[key][0] for key in keys], "score": orjson.dumps(
+                {key: earned[key] for key in ("value", "answer", "margin")}, default=str
+            ).decode()})  # fmt: skip
+            scores[score_key] = earned
+            rows.append(_row(arm, question, score_key, score.outcome))
+    store.replace_plan(rows, scores)
+    store.put_meta("tasks", [
+        {
+            "task": planned.task.name, "title": planned.task.title, "chance": planned.task.chance,
+            "version": planned.task.version, "signature": planned.task.signature,
+            "description": planned.task.description, "n_planned": len(planned.task.samples) * planned.repeats,
+        }
+        for planned in plan.tasks
+    ])  # fmt: skip
+
+
+def _row(arm: Arm, question: Question, score_key: str | None, outcome: Outcome, reason: str = "") -> PlanRow:
+    sample = question.sample
+    return PlanRow(
+        arm.name, question.task.name, sample.sample_id, question.repeat, sample.cluster, score_key, outcome, reason
+    )
+
+
+def _shown(outputs: tuple[Output, ...]) -> str:
+    """Return what a reader of the report wants to see of the outputs: the text, or the numbers behind a choice."""
+    last = outputs[-1]
+    if last.option_probs:
+        return orjson.dumps([round(p, 6) for p in last.option_probs]).decode()
+    if last.logprob is not None:
+        return orjson.dumps(
+            [None if output.logprob is None else round(output.logprob, 6) for output in outputs]
+        ).decode()
+    calls = f"\n{orjson.dumps(last.tool_calls).decode()}" if last.tool_calls else ""
+    return last.text + calls

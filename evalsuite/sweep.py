@@ -1,0 +1,115 @@
+"""A sweep from its file to its report: spec → plan → serve → task → store → analysis → report."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evalsuite.analysis import analyse, analysis_json
+from evalsuite.errors import MachineError
+from evalsuite.export import describe, read_tables
+from evalsuite.plan import Plan, check_unchanged, make_plan
+from evalsuite.proxy.measure import measure_perplexity
+from evalsuite.report.html import write_html
+from evalsuite.run import ArmResult, Progress, Silent, run
+from evalsuite.score import score_plan
+from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
+from evalsuite.serve.serving import Patience
+from evalsuite.spec import read_sweep
+from evalsuite.store import Store
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was read and checked, its results directory held by this process."""
+
+    plan: Plan
+    store: Store
+    llama_cpp: LlamaCpp
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a sweep ended with: what became of each arm, what else went wrong, the report and the numbers in it."""
+
+    arms: tuple[ArmResult, ...]
+    problems: tuple[str, ...]
+    report: Path
+    analysis: Mapping[str, Any]
+
+    @property
+    def is_complete(self) -> bool:
+        """True when every planned sample was answered and every proxy measured."""
+        return not self.problems and all(arm.status == "ok" for arm in self.arms)
+
+
+def out_folder(sweep: Path) -> Path:
+    """Return the results directory that a sweep names."""
+    return sweep.parent / Path(read_sweep(sweep).out).expanduser()
+
+
+def open_sweep(
+    path: Path, store: Store, *, llama_cpp: Path | None = None, data: Mapping[str, str] | None = None,
+    accept_changes: bool = False, progress: Progress | None = None,
+) -> Sweep:  # fmt: skip
+    """Read a sweep and check it against everything that needs no server.
+
+    `llama_cpp` names the folder of a build, `data` replaces the data of tasks by name, and `accept_changes` goes on where
+    the sweep was changed so that finished answers no longer count. Raises SpecError or MachineError.
+    """
+    said = progress or Silent()
+    found = find_llama_cpp(llama_cpp)
+    plan = make_plan(
+        read_sweep(path), base=path.parent, store=store, build_id=build_id(found), data=data,
+        say=lambda text: said.phase("checking", text),
+    )  # fmt: skip
+    changes = check_unchanged(plan, store, accept=accept_changes)
+    return Sweep(plan, store, found, tuple(changes))
+
+
+def run_sweep(sweep: Sweep, *, progress: Progress | None = None, patience: Patience | None = None) -> Finished:
+    """Ask what is missing, measure what is missing, score, and write the report."""
+    said = progress or Silent()
+    arms = asyncio.run(run(sweep.plan, sweep.store, sweep.llama_cpp, progress=said, patience=patience))
+    sweep.store.put_meta("arms", [vars(arm) for arm in arms])
+    return finish(sweep, arms=arms, problems=_perplexity(sweep, said), progress=said)
+
+
+def measure_proxies(sweep: Sweep, *, progress: Progress | None = None) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Measure the proxies of a sweep without asking its tasks; return a row a quant and corpus, and what went wrong."""
+    said = progress or Silent()
+    arms = asyncio.run(run(replace(sweep.plan, tasks=()), sweep.store, sweep.llama_cpp, progress=said))
+    problems = [f"{arm.arm}: {arm.reason}" for arm in arms if arm.reason] + _perplexity(sweep, said)
+    describe(sweep.plan, sweep.store, sweep.llama_cpp)
+    return sweep.store.get_meta("proxies"), problems
+
+
+def _perplexity(sweep: Sweep, said: Progress) -> list[str]:
+    """Run llama-perplexity where the sweep wants it; a machine without it still gets everything else."""
+    try:
+        return measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
+    except MachineError as error:
+        return [str(error)]
+
+
+def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress: Progress | None = None) -> Finished:
+    """Score what the store holds and write the report; asks nothing."""
+    said = progress or Silent()
+    said.phase("scoring", "")
+    score_plan(sweep.plan, sweep.store)
+    describe(sweep.plan, sweep.store, sweep.llama_cpp)
+    said.phase("writing", "report")
+    analysis, report = write_report(sweep.store)
+    return Finished(tuple(arms), tuple(problems), report, analysis)
+
+
+def write_report(store: Store) -> tuple[Mapping[str, Any], Path]:
+    """Write `analysis.json` and `report.html` of the last run beside its store; return the numbers and the page."""
+    tables = read_tables(store)
+    analysis = analyse(tables)
+    (store.folder / "analysis.json").write_text(analysis_json(analysis), encoding="utf-8")
+    report = store.folder / "report.html"
+    write_html(analysis, tables.items, report)
+    return analysis, report

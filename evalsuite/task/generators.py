@@ -1,0 +1,157 @@
+"""The demo's tasks, written by seeded generators from word lists of our own; same seed, same samples."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources.abc import Traversable
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+import yaml
+
+from evalsuite.errors import SpecError
+from evalsuite.records import Sample
+
+Generator = Callable[[Mapping[str, Any], Traversable], list[Sample]]
+"""From the `generator` mapping of a task file (seed, size, words and the generator's own keys) and the task's folder."""
+
+
+def minimal_pairs(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
+    """A context and two ways to go on, one of them ungrammatical; the cluster is the paradigm.
+
+    The words file has `words` (lists) and `paradigms`: `slots` name a list each, `frames` are triples of context, right
+    and wrong continuation. Samples are spread evenly over the paradigms. Raises `SpecError` when the words run out.
+    """
+    rng = np.random.default_rng(options["seed"])
+    data = _words(options, folder)
+    samples: dict[str, Sample] = {}
+    counts = _shares(options["size"], len(data["paradigms"]))
+    for (paradigm, form), count in zip(data["paradigms"].items(), counts, strict=True):
+        made: dict[str, Sample] = {}
+        for frame in islice(cycle(form["frames"]), 50 * count):
+            context, right, wrong = _fill(frame, form["slots"], data["words"], rng)
+            choices, target = _shuffled((right, wrong), rng)
+            sample_id = _sample_id(paradigm, context, right)
+            made.setdefault(sample_id, Sample(sample_id, context, target, choices, cluster=paradigm))
+            if len(made) == count:
+                break
+        else:
+            raise SpecError(f"paradigm {paradigm}: the word lists give only {len(made)} of {count} different samples.")
+        samples |= made
+    return list(samples.values())
+
+
+def cloze(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
+    """A sentence to complete with one of `choices` answers; the cluster is the relation.
+
+    The words file maps a relation to a `prompt` with a place for the word, `pairs` (word: answer), and perhaps `glue` between
+    prompt and answer (a blank). `shots` solved pairs of the relation precede each prompt. `size` is the number of pairs asked.
+    """
+    rng = np.random.default_rng(options["seed"])
+    samples = [
+        _cloze_sample(name, relation, word, options, rng)
+        for name, relation in _words(options, folder).items()
+        for word in relation["pairs"]
+    ]
+    if options["size"] > len(samples):
+        raise SpecError(f"{options['words']}: {options['size']} samples were asked for, but there are {len(samples)} pairs.")
+    chosen = sorted(rng.permutation(len(samples))[: options["size"]])
+    return [samples[index] for index in chosen]
+
+
+def recall(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
+    """A list of who has what, and the thing of one of them asked for; the cluster is the length of the list.
+
+    `lengths` are numbers of entries; the entry asked for lies anywhere in the list, its depth (0 to 1) is in the metadata.
+    """
+    rng = np.random.default_rng(options["seed"])
+    words = _words(options, folder)
+    samples: dict[str, Sample] = {}
+    while len(samples) < options["size"]:
+        length = options["lengths"][len(samples) % len(options["lengths"])]
+        names = rng.permutation(words["names"])[:length]
+        things = rng.permutation(words["things"])[:length]
+        asked = int(rng.integers(length))
+        lines = [f"{name} has the {thing}." for name, thing in zip(names, things, strict=True)]
+        prompt = "\n".join([*lines, "", f"{names[asked]} has the"])
+        sample_id = _sample_id(f"entries-{length}", prompt)
+        samples[sample_id] = Sample(
+            sample_id, prompt, str(things[asked]), cluster=f"{length} entries", metadata={"depth": asked / length}
+        )
+    return list(samples.values())
+
+
+def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
+    """A sentence to be turned into JSON, after `shots` solved ones; the cluster is the form of the sentence."""
+    rng = np.random.default_rng(options["seed"])
+    words = _words(options, folder)
+    samples = {}
+    while len(samples) < options["size"]:
+        form = len(samples) % len(words["sentences"])
+        shown = [int(other) for other in rng.permutation(len(words["sentences"])) if other != form][: options["shots"]]
+        shots = [_report(words, words["sentences"][other], rng) for other in shown]
+        text, fields = _report(words, words["sentences"][form], rng)
+        solved = "".join(f"Text: {shot}\nJSON: {json.dumps(facts)}\n\n" for shot, facts in shots)
+        sample_id = _sample_id(f"form-{form + 1}", text)
+        samples[sample_id] = Sample(
+            sample_id, f"{solved}Text: {text}\nJSON:", fields, cluster=f"form {form + 1}", metadata={"text": text}
+        )
+    return list(samples.values())
+
+
+GENERATORS: Mapping[str, Generator] = {
+    "minimal_pairs": minimal_pairs,
+    "cloze": cloze,
+    "recall": recall,
+    "extraction": extraction,
+}
+
+
+def _words(options: Mapping[str, Any], folder: Traversable) -> Any:
+    return yaml.safe_load(folder.joinpath(options["words"]).read_text(encoding="utf-8"))
+
+
+def _sample_id(group: str, *content: str) -> str:
+    return f"{group}-{hashlib.sha256(' '.join(content).encode()).hexdigest()[:8]}"
+
+
+def _shares(size: int, groups: int) -> list[int]:
+    """Split a size into whole shares that differ by one at most."""
+    return [size // groups + (group < size % groups) for group in range(groups)]
+
+
+def _shuffled(choices: Sequence[str], rng: np.random.Generator) -> tuple[tuple[str, ...], int]:
+    """Return choices in random order and where the first one went."""
+    order = rng.permutation(len(choices)).tolist()
+    return tuple(choices[index] for index in order), order.index(0)
+
+
+def _fill(
+    frame: Sequence[str], slots: Mapping[str, str], words: Mapping[str, Sequence[Any]], rng: np.random.Generator
+) -> list[str]:
+    """Fill a frame's slots, two slots of one list never with the same entry."""
+    order = {kind: rng.permutation(len(words[kind])).tolist() for kind in dict.fromkeys(slots.values())}
+    filled = {slot: words[kind][order[kind].pop()] for slot, kind in slots.items()}
+    return [text.format(**filled) for text in frame]
+
+
+def _cloze_sample(
+    name: str, relation: Mapping[str, Any], word: str, options: Mapping[str, Any], rng: np.random.Generator
+) -> Sample:
+    pairs, glue = relation["pairs"], relation.get("glue", " ")
+    right = pairs[word]
+    wrong = [answer for answer in dict.fromkeys(pairs.values()) if answer != right]
+    others = [wrong[index] for index in rng.permutation(len(wrong))[: options["choices"] - 1]]
+    choices, target = _shuffled([f"{glue}{answer}" for answer in (right, *others)], rng)
+    shots = [other for other in rng.permutation([*pairs]) if other != word][: options["shots"]]
+    solved = "".join(f"{relation['prompt'].format(shot)}{glue}{pairs[shot]}\n" for shot in shots)
+    prompt = solved + relation["prompt"].format(word)
+    return Sample(f"{name}-{word.replace(' ', '-')}", prompt, target, choices, cluster=right if options.get("cluster") == "answer" else name)
+
+
+def _report(words: Mapping[str, Any], sentence: str, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
+    """Return a sentence with its facts."""
+    name, item, count = (str(rng.choice([*words[kind]])) for kind in ("names", "items", "counts"))
+    text = sentence.format(name=name, item=item, count=count)
+    return text, {"name": name, "count": words["counts"][count], "item": item}

@@ -1,0 +1,253 @@
+"""Tasks and suites: found by name, read from YAML, turned into samples, a solver and a scorer."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evalsuite.errors import SpecError, did_you_mean
+from evalsuite.identity import content_id
+from evalsuite.records import Outcome, Output, Sample, Sampling, Score, Scored
+from evalsuite.shipped import shipped
+from evalsuite.spec import TaskEntry, read_yaml
+from evalsuite.task.generators import GENERATORS
+from evalsuite.task.scorers import SCORERS, score_choice
+from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate
+
+_CHOICE_SCORERS = {"choice": False, "choice_per_byte": True}
+LM_EVAL = "lm-eval:"
+"""Prefix of a task that lm-eval defines."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Samples with the way to ask them and the way to score what comes back.
+
+    `samples` stand in nested order: the first n are the fixed, stratified subset of size n. `chance` is the expected score
+    of guessing, None where it is not known. `signature` names the samples, the solver and the scorer.
+    """
+
+    name: str
+    version: str
+    title: str
+    description: str
+    chance: float | None
+    samples: tuple[Sample, ...]
+    solve: Callable[[Sample, Sampling], Dialogue]
+    scorer: Callable[[Sample, tuple[Output, ...]], Score]
+    signature: str
+
+    @property
+    def task_id(self) -> str:
+        """What a question belongs to; what is asked is in the request itself."""
+        return f"{self.name}@{self.version}"
+
+    def score(self, sample: Sample, outputs: tuple[Output, ...]) -> Score:
+        """Score the outputs of one sample; an empty answer, an overflow or a malformed call earns 0 under its own name."""
+        for output in outputs:
+            if output.outcome not in {Outcome.OK, Outcome.TRUNCATED}:
+                return Scored(0.0, output.outcome)
+        return self.scorer(sample, outputs)
+
+
+class TaskFile(BaseModel):
+    """One task.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    version: int
+    title: str = ""
+    description: str = ""
+    licence: str = ""
+    solver: Literal["generate", "choose", "loglikelihood"]
+    scorer: str
+    chance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    data: str | None = None
+    generator: Mapping[str, Any] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    stop: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskFile":
+        if (self.data is None) == (self.generator is None):
+            raise ValueError("give exactly one of `data` and `generator`")
+        scorers: Iterable[str] = SCORERS if self.solver == "generate" else _CHOICE_SCORERS
+        if self.scorer not in scorers:
+            raise ValueError(
+                f"no scorer named {self.scorer!r} for `{self.solver}`.{did_you_mean(self.scorer, scorers)}"
+            )
+        if self.generator is not None and self.generator.get("name") not in GENERATORS:
+            name = str(self.generator.get("name"))
+            raise ValueError(f"no generator named {name!r}.{did_you_mean(name, GENERATORS)}")
+        return self
+
+
+class SuiteFile(BaseModel):
+    """One suite: a list of tasks, each perhaps with the number of samples that the short form asks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    description: str = ""
+    tasks: tuple[TaskEntry, ...]
+
+
+def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
+    """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line."""
+    file = folder / "task.yaml"
+    read = read_yaml(Path(str(file)), TaskFile, text=file.read_text(encoding="utf-8"))
+    if read.generator is not None and data is None:
+        samples = GENERATORS[read.generator["name"]](read.generator, folder)
+    else:
+        samples = _read_samples(data or folder / str(read.data))
+    ids = {sample.sample_id for sample in samples}
+    if len(ids) != len(samples):
+        raise SpecError(f"{file}: {len(samples) - len(ids)} samples repeat the id of another. Give each its own.")
+    identity = [[s.sample_id, s.prompt, s.choices, s.target] for s in samples]
+    how = {"solver": read.solver, "scorer": read.scorer, "max_tokens": read.max_tokens, "stop": read.stop}
+    return Task(
+        name=read.name, version=str(read.version), title=read.title or read.name, description=read.description,
+        chance=read.chance, samples=nested(samples),
+        solve=_solver(read), scorer=_scorer(read),
+        signature=content_id("task", {"name": read.name, "version": read.version, "samples": identity, **how}),
+    )  # fmt: skip
+
+
+def task_folders(extra: Sequence[Path] = ()) -> dict[str, Traversable]:
+    """Return every task folder by task name: the shipped ones and those below the folders of the user.
+
+    One name twice is a SpecError, never a silent override.
+    """
+    found: dict[str, Traversable] = {}
+    for root in [shipped("tasks"), *extra]:
+        if not root.is_dir():
+            raise SpecError(f"tasks_from: {root}: no such folder.")
+        for folder in sorted(root.iterdir(), key=lambda entry: entry.name):
+            if (folder / "task.yaml").is_file():
+                if folder.name in found:
+                    raise SpecError(
+                        f"two tasks are named {folder.name!r}: {found[folder.name]} and {folder}. Rename one."
+                    )
+                found[folder.name] = folder
+    return found
+
+
+def suites(extra: Sequence[Path] = ()) -> dict[str, SuiteFile]:
+    """Return every suite by name: `suites/*.yaml` of the shipped tasks and of the user's folders."""
+    found: dict[str, SuiteFile] = {}
+    for root in [shipped("tasks"), *extra]:
+        folder = root / "suites"
+        files = [file for file in folder.iterdir() if file.name.endswith(".yaml")] if folder.is_dir() else []
+        for file in sorted(files, key=lambda file: file.name):
+            suite = read_yaml(Path(str(file)), SuiteFile, text=file.read_text(encoding="utf-8"))
+            if suite.name in found:
+                raise SpecError(f"{file}: two suites are named {suite.name!r}. Rename one.")
+            found[suite.name] = suite
+    return found
+
+
+def expand(entries: Sequence[TaskEntry], extra: Sequence[Path] = ()) -> list[TaskEntry]:
+    """Replace suites by their tasks; an entry's own limit, repeats and data stand above the suite's.
+
+    A name that is neither a task, a suite nor `lm-eval:…` is a SpecError with a suggestion, and so is a task named twice.
+    """
+    folders, known = task_folders(extra), suites(extra)
+    expanded: list[TaskEntry] = []
+    for entry in entries:
+        if entry.task in known:
+            given = entry.model_dump(exclude={"task"}, exclude_unset=True)
+            expanded += [task.model_copy(update=given) for task in known[entry.task].tasks]
+        elif entry.task in folders or entry.task.startswith(LM_EVAL):
+            expanded.append(entry)
+        else:
+            names = [*folders, *known, f"{LM_EVAL}NAME"]
+            raise SpecError(f"tasks: no task or suite named {entry.task!r}.{did_you_mean(entry.task, names)}")
+    names = [entry.task for entry in expanded]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SpecError(f"tasks: {', '.join(twice)}: asked twice. Name each task once.")
+    return expanded
+
+
+def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = ()) -> Task:
+    """Load one task with its samples cut to the entry's limit; paths of the entry are relative to `base`."""
+    if entry.task.startswith(LM_EVAL):
+        from evalsuite.task.lm_eval import load_lm_eval  # noqa: PLC0415 - importing lm-eval takes seconds
+
+        task = load_lm_eval(entry.task.removeprefix(LM_EVAL), include=extra)
+    else:
+        data = None if entry.data is None else base / Path(entry.data).expanduser()
+        task = read_task(task_folders(extra)[entry.task], data=data)
+    return replace(task, samples=task.samples[: entry.limit])
+
+
+def nested(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Order samples so that every prefix is a stratified subset: 100 ⊂ 500 ⊂ all, each cluster in proportion.
+
+    The order within a cluster is that of a hash of the id, so it does not depend on the order of the file.
+    """
+    strata: dict[str | None, list[tuple[str, Sample]]] = {}
+    for sample in samples:
+        digest = hashlib.sha256(sample.sample_id.encode("utf-8", "surrogatepass")).hexdigest()
+        strata.setdefault(sample.cluster, []).append((digest, sample))
+    placed = [
+        ((rank + 0.5) / len(stratum), digest, sample)
+        for stratum in strata.values()
+        for rank, (digest, sample) in enumerate(sorted(stratum, key=lambda pair: pair[0]))
+    ]
+    return tuple(sample for *_, sample in sorted(placed, key=lambda place: place[:2]))
+
+
+def _read_samples(file: Traversable) -> list[Sample]:
+    """Read JSONL, split at line feeds only: U+2028 and U+0085 occur inside strings."""
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        raise SpecError(f"{file}: no such file. Check `data`.") from None
+    samples = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            raw = orjson.loads(line)
+            prompt = raw["prompt"] if isinstance(raw["prompt"], str) else tuple(raw["prompt"])
+            samples.append(Sample(
+                str(raw.get("sample_id", number - 1)), prompt, raw["target"], tuple(raw.get("choices") or ()),
+                raw.get("cluster"), raw.get("metadata") or {},
+            ))  # fmt: skip
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise SpecError(
+                f"{file}:{number}: not a sample: {error!r}. Keys: sample_id, prompt, target, choices."
+            ) from error
+    if not samples:
+        raise SpecError(f"{file}: holds no samples.")
+    return samples
+
+
+def _solver(task: TaskFile) -> Solver:
+    return generate(max_tokens=task.max_tokens, stop=task.stop) if task.solver == "generate" else SOLVERS[task.solver]
+
+
+def _scorer(task: TaskFile) -> Callable[[Sample, tuple[Output, ...]], Score]:
+    if task.solver == "generate":
+        scorer = SCORERS[task.scorer]
+        return lambda sample, outputs: scorer(sample, outputs[-1])
+    per_byte = _CHOICE_SCORERS[task.scorer]
+    if task.solver == "choose":
+        return lambda sample, outputs: score_choice(sample, _logs(outputs[-1].option_probs), per_byte=per_byte)
+    return lambda sample, outputs: score_choice(sample, [_logprob(output) for output in outputs], per_byte=per_byte)
+
+
+def _logs(probabilities: Sequence[float]) -> list[float]:
+    smallest = 1e-45  # the smallest positive float32: what the server rounds to 0 is at most this
+    return [math.log(max(probability, smallest)) for probability in probabilities]
+
+
+def _logprob(output: Output) -> float:
+    if output.logprob is None:
+        raise ValueError(f"an output without log-probability reached a choice scorer: {asdict(output)}")
+    return output.logprob
