@@ -1,0 +1,82 @@
+"""The result of a sweep as tables of at most 100 columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evalsuite.report.numbers import ABSENT, decimals, gigabytes, percent, points
+
+Row = Mapping[str, Any]
+
+MARKS = {"worse": "▼", "better": "▲", "undecided": "·", None: " "}
+BESIDE_FACTS, ALONE = 3, 5
+"""As many tasks as fit beside the facts of a quant, and beside its name only."""
+
+
+def print_table(analysis: Mapping[str, Any], console: Console) -> None:
+    """Print a row a quant: the reference, the quants by size, the noise floor; then what holds for all of them."""
+    tasks = list(dict.fromkeys(row["task"] for row in analysis["scores"]))
+    # The mean of the tasks is the last row of a quant and the first thing to read.
+    tasks = tasks[-1:] + tasks[:-1] if len(tasks) > 1 else tasks
+    console.print(_table(analysis, tasks[:BESIDE_FACTS], facts=True))
+    for start in range(BESIDE_FACTS, len(tasks), ALONE):
+        console.print(_table(analysis, tasks[start : start + ALONE], facts=False))
+    console.print(
+        "Score and delta to the reference, in points; ▼ worse, ▲ better (Holm p < .05), · undecided. Largest first.",
+        style="dim",
+    )
+    for claim in analysis["claims"]:
+        if claim["id"] in {"summary", "noise-floor"}:
+            console.print(escape(claim["text"]))
+    for gate in analysis["gates"]:
+        if gate["passed"] is False:
+            console.print(f"[bold]! {escape(gate['name'])}[/bold]: {escape(gate['detail'])}")
+
+
+def _table(analysis: Mapping[str, Any], tasks: Sequence[str], *, facts: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("quant", no_wrap=True, overflow="ellipsis", width=21)
+    for heading, width in (("GB", 6), ("bpw", 5), ("PPL", 6), ("KLD", 7)) if facts else ():
+        table.add_column(heading, justify="right", no_wrap=True, width=width)
+    for task in tasks:
+        table.add_column(escape(task.strip("()")), justify="right", no_wrap=True, overflow="ellipsis", width=13)
+    scores = {(row["quant"], row["task"]): row for row in analysis["scores"]}
+    pairs = {(row["b"], row["task"]): row for row in analysis["pairs"]}
+    proxies = _first_proxies(analysis["proxies"])
+    for quant in analysis["quants"]:
+        name = quant["quant"]
+        table.add_row(
+            escape(f"noise floor: {quant['replicate_of']}" if quant["replicate_of"] else name),
+            *(_facts(quant, proxies.get(name, {})) if facts else ()),
+            *(_cell(scores[name, task], pairs.get((name, task))) for task in tasks),
+            style="dim" if quant["replicate_of"] else "bold" if quant["is_reference"] else None,
+        )
+    return table
+
+
+def _facts(quant: Row, proxy: Row) -> tuple[str, ...]:
+    measured = (decimals(quant["bpw"], 3), decimals(proxy.get("ppl"), 4), decimals(proxy.get("kld_mean"), 3))
+    return gigabytes(quant["size_bytes"]), *measured
+
+
+def _first_proxies(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return each quant's first value of each proxy that it has: one text is enough for a glance."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        known = first.setdefault(row["quant"], {})
+        for name, value in row.items():
+            if known.get(name) is None:
+                known[name] = value
+    return first
+
+
+def _cell(score: Row, pair: Row | None) -> str:
+    if score["value"] is None:
+        return ABSENT
+    shown = percent(score["value"]).removesuffix(" %")
+    if pair is None:
+        return f"{shown}        "
+    return f"{shown} {points(pair['delta']):>5} {MARKS[pair['verdict']]}"
