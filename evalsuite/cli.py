@@ -350,7 +350,7 @@ def main() -> int:
         typer.echo(f"evalsuite: {error}", err=True)
         return error.exit_code
     except typer.TyperException as error:
-        error.show()
+        typer.echo(f"evalsuite: {error.format_message()} `evalsuite --help` lists what there is.", err=True)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("evalsuite: stopped. Everything that was answered is kept; run the same command to go on.", err=True)

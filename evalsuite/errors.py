@@ -32,7 +32,8 @@ class MachineError(EvalsuiteError):
 class ServerError(MachineError):
     """A server did not start or did not do what was asked.
 
-    `kind` is one of `load_failed, oom_load, not_ready, wrong_model, wrong_settings, device, wedged, died, unauthorized`.
+    `kind` is one of `load_failed, oom_load, not_ready, wrong_model, wrong_settings, device, died, unauthorized`; of a
+    single request `refused` or `gone`.
     """
 
     def __init__(self, message: str, *, kind: str = "died") -> None:

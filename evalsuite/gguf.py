@@ -118,7 +118,13 @@ def read_gguf(paths: Sequence[Path]) -> GgufFacts:
         tensor_types=dict(sorted(Counter(tensor.tensor_type.name for tensor in tensors).items())),
         dimensions={
             key: int(value)
-            for key in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "expert_count")
+            for key in (
+                "block_count",
+                "embedding_length",
+                "feed_forward_length",
+                "attention.head_count",
+                "expert_count",
+            )
             if isinstance(value := field(f"{architecture}.{key}"), int)
         },
         context_length=field(f"{architecture}.context_length"),

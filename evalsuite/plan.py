@@ -123,6 +123,11 @@ def make_plan(
     if sweep.replicate_reference:
         arms.insert(1, replace(arms[0], name=f"{arms[0].name} (again)", replicate=1))
     proxies = tuple((proxy, _proxy_text(proxy.text, base)) for proxy in sweep.proxies)
+    for proxy in sweep.proxies:
+        if proxy.tool == "forced" and proxy.ctx >= profile.ctx:
+            raise SpecError(
+                f"proxies: ctx: {proxy.ctx} does not fit a slot of {profile.ctx} tokens; use less, or a larger `ctx`."
+            )
     tasks = []
     for entry in entries:
         say(f"reading task {entry.task}")

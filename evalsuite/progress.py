@@ -22,7 +22,7 @@ class Screen:
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True,
+            TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True, refresh_per_second=4,
             disable=not self._console.is_terminal,
         )  # fmt: skip
         self._bar: TaskID = self._progress.add_task("", total=None)

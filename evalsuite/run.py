@@ -324,8 +324,8 @@ async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], as
                     stopped[question.task.name] += 1
             progress.advance()
 
-    # Twice the places at the server: while some wait for an answer, others render and tokenise.
-    workers = [asyncio.create_task(worker()) for _ in range(2 * endpoint.in_flight)]
+    # Three times the places at the server: while some wait for an answer, others render and tokenise.
+    workers = [asyncio.create_task(worker()) for _ in range(3 * endpoint.in_flight)]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -380,7 +380,6 @@ async def _answer(question: Question, step: int, request: Request, asked: Asked,
             final = tries[outcome] > limits[outcome]
             await store.append(Attempt(key, outcome, str(error), time.monotonic() - started, instance, final))
             if final:
-                asked.serving.progressed()
                 return None
         else:
             wall_s = time.monotonic() - started

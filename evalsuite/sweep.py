@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalsuite.analysis import analyse, analysis_json
+from evalsuite.describe import describe
 from evalsuite.errors import MachineError
-from evalsuite.export import describe, read_tables
 from evalsuite.plan import Plan, check_unchanged, make_plan
 from evalsuite.proxy.measure import measure_perplexity
-from evalsuite.report.html import write_html
 from evalsuite.run import ArmResult, Progress, Silent, run
 from evalsuite.score import score_plan
 from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
@@ -107,6 +105,11 @@ def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress
 
 def write_report(store: Store) -> tuple[Mapping[str, Any], Path]:
     """Write `analysis.json` and `report.html` of the last run beside its store; return the numbers and the page."""
+    # The libraries behind the page take seconds to import, and a run should start at once.
+    from evalsuite.analysis import analyse, analysis_json  # noqa: PLC0415
+    from evalsuite.export import read_tables  # noqa: PLC0415
+    from evalsuite.report.html import write_html  # noqa: PLC0415
+
     tables = read_tables(store)
     analysis = analyse(tables)
     (store.folder / "analysis.json").write_text(analysis_json(analysis), encoding="utf-8")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
-from evalsuite.errors import MachineError
+from evalsuite.errors import MachineError, SpecError
 from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, finite
 from evalsuite.serve import guard
 from evalsuite.serve.process import error_lines
@@ -47,6 +47,7 @@ _PLAIN_ROW = re.compile(r"\[(\d+)\](-?nan|inf|\d+\.\d+),")
 _FINAL = re.compile(rf"Final estimate: PPL = {_NUM}{_PM}[ \t\r]*\n")
 _PLANNED = re.compile(r"over (\d+) chunks, n_ctx=(\d+)")
 _CARRIED_ON = re.compile(r"inconsistent vocabulary.*|has been computed with .* Increase it with -c.*")
+_TOO_SHORT = re.compile(r"you need at least (\d+) tokens[\s\S]*tokenizes to only (\d+) tokens")
 _FEWEST_TOKENS = 100  # below this there are rows but no final blocks
 
 _HEADER = struct.Struct("<8sIii")
@@ -68,7 +69,7 @@ class Printout:
 
 
 def scored_tokens(ctx: int) -> int:
-    """Tokens scored in a chunk of `ctx`: all that follow a token of the second half."""
+    """Return how many tokens of a chunk are scored: all that follow a token of its second half."""
     return ctx - 1 - ctx // 2
 
 
@@ -188,7 +189,7 @@ def _chunk_means(rows: Sequence[tuple[float, ...]]) -> tuple[ChunkMeans, ...]:
 
 
 def base_size(ctx: int, n_vocab: int, chunks: int) -> int:
-    """Bytes of a base file."""
+    """Return the bytes of a base file."""
     return _HEADER.size + 4 * ctx * chunks + 2 * chunks * scored_tokens(ctx) * (2 * ((n_vocab + 1) // 2) + 4)
 
 
@@ -221,8 +222,8 @@ def run_base(
 ) -> Printout:
     """Run the reference over the text and write its base file, which appears under its name only when it is whole.
 
-    A short text gives fewer chunks than asked for. `n_vocab` serves to foresee the size. MachineError when the disk is
-    too small for the file, when the text is shorter than two chunks, and when the run fails; the log is kept.
+    A short text gives fewer chunks than asked for. `n_vocab` serves to foresee the size. SpecError when it
+    is shorter than two; MachineError when the disk is too small for the file and when the run fails; the log is kept.
     """
     # No text has more tokens than bytes, but for the one a tokeniser may put before it.
     most = max(1, min(chunks, (text.stat().st_size + 1) // ctx))
@@ -248,7 +249,10 @@ def run_kld(
 
 
 def _settings(ctx: int, threads: int, gpu_layers: int) -> list[object]:
-    """Everything that changes the arithmetic, so that no quant gets another; a chunk never exceeds a batch."""
+    """Name every setting that changes the arithmetic; a chunk never exceeds a batch.
+
+    On a model of 135 M parameters and 635 tokens another `-ub` or `-fa` alone moved PPL by up to .7 %.
+    """
     batch = ctx * max(1, 2048 // ctx)
     return [
         *("-c", ctx, "-b", batch, "-ub", min(512, batch), "-fa", "on", "-ctk", "f16", "-ctv", "f16"),
@@ -273,6 +277,10 @@ def _run(command: Sequence[object], log: Path, progress: Progress) -> Printout:
             time.sleep(0.2)
     _report(log, progress)
     text = log.read_text(encoding="utf-8", errors="replace")
+    if short := _TOO_SHORT.search(text):
+        raise SpecError(
+            f"The text has {short[2]} tokens and llama-perplexity needs {short[1]}. Take more text or a smaller ctx."
+        )
     printout = parse(text)
     code = process.returncode
     problems = [*([f"it exited with code {code}"] if code else []), *printout.problems]

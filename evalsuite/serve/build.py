@@ -137,11 +137,15 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> Path:
 
 
 def _cmake(arguments: Sequence[str], log: BinaryIO, stage: str, progress: Progress) -> None:
-    def on_line(line: str) -> None:
-        if match := re.match(r"\[\s*(\d+)%\]", line):
-            progress(stage, int(match[1]) / 100)
+    done = 0.0
 
-    progress(stage, 0.0)
+    def on_line(line: str) -> None:
+        nonlocal done
+        if match := re.match(r"\[\s*(\d+)%\]", line):
+            done = max(done, min(int(match[1]), 99) / 100)  # make begins at 0 % again with every target
+            progress(stage, done)
+
+    progress(stage, done)
     code = _run(["cmake", *arguments], log, on_line)
     if code:
         raise MachineError(

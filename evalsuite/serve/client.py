@@ -16,7 +16,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from evalsuite.errors import EvalsuiteError, ServerError
-from evalsuite.identity import text_sha256
+from evalsuite.identity import canonical_json, text_sha256
 from evalsuite.records import Choose, Generate, Loglikelihood, Outcome, Output, Prompt, Request, Sampling
 from evalsuite.serve import forcing
 from evalsuite.serve.outcomes import Action, Verdict, finish, judge, split_reasoning
@@ -94,8 +94,11 @@ class Gate:
 class Endpoint:
     """What answers requests: one server at one address, with its settings read once."""
 
-    def __init__(self, address: Address, *, in_flight: int, cache_prompt: bool) -> None:
-        """`in_flight` is the number of completions under way at once; the others wait here, not in sockets."""
+    def __init__(self, address: Address, *, in_flight: int, cache_prompt: bool, grace_s: float) -> None:
+        """`in_flight` completions are under way at once; the others wait here, not in sockets.
+
+        `grace_s` is what a request may take beyond four times the time that its tokens should.
+        """
         self.widen(in_flight)
         self.props: Mapping[str, Any] = {}
         self.alias = ""
@@ -103,6 +106,7 @@ class Endpoint:
         self.n_ctx = 0
         self.n_vocab = 0
         self._cache_prompt = cache_prompt
+        self._grace_s = grace_s
         self._slowest_token_s = 0.5  # until measured
         limits = httpx.Limits(max_connections=64)
         socket = str(address.socket) if address.socket else None
@@ -171,9 +175,9 @@ class Endpoint:
             return prompt
         return str((await self.post("/apply-template", {"messages": [dict(m) for m in prompt]}))["prompt"])
 
-    async def tokenize(self, text: str) -> tuple[list[int], list[bool]]:
+    async def tokenize(self, text: str, *, add_special: bool = True) -> tuple[list[int], list[bool]]:
         """Return token ids, and for each whether its text is complete (False: it ends inside a character)."""
-        body = {"content": text, "add_special": True, "parse_special": True, "with_pieces": True}
+        body = {"content": text, "add_special": add_special, "parse_special": True, "with_pieces": True}
         tokens = (await self.post("/tokenize", body))["tokens"]
         return [token["id"] for token in tokens], [isinstance(token["piece"], str) for token in tokens]
 
@@ -192,8 +196,9 @@ class Endpoint:
         except RefusedError as error:
             if error.verdict.action is not Action.RESULT:
                 raise
-            text = await self.render(request.prompt)
-            return Answered(Output(error.verdict.outcome, detail=error.verdict.detail), text_sha256(text))
+            # The server says nothing of the prompt it refused: the conversation stands for its rendering.
+            unrendered = canonical_json(request.prompt)
+            return Answered(Output(error.verdict.outcome, detail=error.verdict.detail), text_sha256(unrendered))
 
     async def logprob(self, text: str) -> float:
         """Return the log-probability (nats) of a text after its first token: the canary's heartbeat."""
@@ -358,16 +363,14 @@ class Endpoint:
 
     async def _choose(self, request: Choose, *, alone: bool) -> Answered:
         text = await self.render(request.prompt)
-        prompt, _ = await self.tokenize(text)
-        options = []
-        for option in request.options:
-            whole, _ = await self.tokenize(text + option)
+        (prompt, _), *wholes = await asyncio.gather(
+            self.tokenize(text), *(self.tokenize(text + option) for option in request.options)
+        )
+        for option, (whole, _) in zip(request.options, wholes, strict=True):
             if whole[:-1] != prompt:
-                raise RefusedError(Verdict(
-                    Action.STOP_TASK, Outcome.NOT_RUN,
-                    f"the option {option!r} is not one token after the prompt: use the loglikelihood solver",
-                ))  # fmt: skip
-            options.append(whole[-1])
+                detail = f"the option {option!r} is not one token after the prompt: use the loglikelihood solver"
+                raise RefusedError(Verdict(Action.STOP_TASK, Outcome.NOT_RUN, detail))
+        options = [whole[-1] for whole, _ in wholes]
         if len(set(options)) != len(options):
             raise RefusedError(Verdict(Action.STOP_TASK, Outcome.NOT_RUN, "two options are the same token"))
         reply = await self.complete(forcing.choice_body(prompt, options), alone=alone)
@@ -382,15 +385,17 @@ class Endpoint:
         text = await self.render(request.prompt)
         context = text.rstrip(" ")
         continuation = text[len(context) :] + request.continuation
-        base, _ = await self.tokenize(context) if context else ([], [])
-        whole, complete = await self.tokenize(context + continuation)
-        detail = "" if whole[: len(base)] == base else "the last token of the context changed"
-        prompt, ids, complete = whole[: len(base)], whole[len(base) :], complete[len(base) :]
+        (base, _), (whole, complete) = await asyncio.gather(
+            self.tokenize(context), self.tokenize(context + continuation)
+        )
+        base = base if context else []
+        prompt, ids, complete, detail = base, whole[len(base) :], complete[len(base) :], ""
+        if whole[: len(base)] != base or not ids:
+            ids, complete = await self.tokenize(continuation, add_special=False)
+            detail = "the two texts merge at their border: each keeps its own tokens"
         if not prompt:
             start = self.props.get("bos_token") or self.props.get("eos_token") or "\n"
             prompt = (await self.tokenize(str(start)))[0][:1]
-        if not ids:
-            raise RefusedError(Verdict(Action.STOP_TASK, Outcome.NOT_RUN, "the continuation has no token of its own"))
         forced, timings = await self._force(prompt, ids, complete, alone=alone)
         output = Output(
             Outcome.OK, logprob=forced.logprob, is_greedy=forced.is_greedy, prompt_tokens=len(prompt),
@@ -431,7 +436,7 @@ class Endpoint:
         return forcing.Forced(softmax[token], next(iter(softmax)) == token)
 
     def _deadline_s(self, tokens: int) -> float:
-        return tokens * self._slowest_token_s * 4 + 60.0
+        return tokens * self._slowest_token_s * 4 + self._grace_s
 
     def _learn_speed(self, body: Mapping[str, Any]) -> None:
         milliseconds = (body.get("timings") or {}).get("predicted_per_token_ms")

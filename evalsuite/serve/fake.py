@@ -24,7 +24,8 @@ The environment variable EVALSUITE_FAKE_PLAN holds a plan of faults: JSON, or th
   body of a request, and which has not been used K times (null or absent: always), decides the reply:
   `500`, `500_context`, `500_tool_parse`, `500_compute`, `503`, `400`, `400_overflow`, `401` (llama-server's errors),
   `html` (a page, 200), `broken_json` (half of it), `empty_body`, `no_choices`, `null_content`,
-  `truncated_body` (the connection closes in the middle), `close` (no reply), `hang` (until the client leaves),
+  `truncated_body` (the connection closes in the middle), `close` (no reply), `crash` (SIGKILL, as by the system),
+  `hang` (until the client leaves),
   `drip` (a byte of the reply every 50 ms), `length` (cut off by the token limit),
   `reasoning` (a `<think>` block first), or `{"constant": TEXT}`.
 
@@ -704,6 +705,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.fake.faults.reply(path, text)
         if isinstance(fault, str) and fault in _ERRORS:
             raise _ERRORS[fault](self.fake.n_ctx)
+        if fault == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
         if fault == "hang":
             self._wait_for_client_to_leave()
             return

@@ -22,12 +22,14 @@ _UNREACHED = (ServerGoneError, DeadlineError, RefusedError)
 class Patience:
     """How long and how often to try; tests make it short.
 
-    A server with requests in flight whose decode counter stands still for `wedge_s` is killed; after `restarts` restarts
+    A server with requests in flight whose decode counter stands still for `wedge_s` is killed; a request that takes
+    `grace_s` longer than four times what its tokens should is cancelled; after `restarts` restarts
     with no answer in between the arm is given up; `garbage` and `timeouts` are retries of one request, `strikes` the number
     of crashes after which a request that was tried alone is given up, and `bystander` of those that it only stood beside.
     """
 
     wedge_s: float = 60.0
+    grace_s: float = 60.0
     watch_s: float = 2.0
     backoff_s: float = 0.5
     restarts: int = 3
@@ -77,7 +79,7 @@ class Serving:
             if self._failure is not None:
                 raise self._failure
             if self.endpoint is None:
-                await self._start()
+                await self._bring_up(None, device_lost=False)
             assert self.endpoint is not None  # noqa: S101 - _start sets it or raises
             return self.endpoint
 
@@ -97,14 +99,7 @@ class Serving:
                 return True  # another request has already brought it back
             if not device_lost and await self._is_alive(broken):
                 return False
-            try:
-                self._count_restart(reason, device_lost=device_lost)
-                await self._stop()
-                await asyncio.sleep(self.patience.backoff_s * 2 ** (self._restarts - 1))
-                await self._start()
-            except ServerError as error:
-                self._failure = error
-                raise
+            await self._bring_up(reason, device_lost=device_lost)
             return True
 
     async def finish(self) -> None:
@@ -150,6 +145,26 @@ class Serving:
                 process.kill()
                 last, since = None, time.monotonic()
 
+    async def _bring_up(self, reason: str | None, *, device_lost: bool) -> None:
+        """Start, and start again while the server dies over its first questions; `reason` is why it has to be restarted."""
+        try:
+            while True:
+                if reason is not None:
+                    self._count_restart(reason, device_lost=device_lost)
+                    await self._stop()
+                    await asyncio.sleep(self.patience.backoff_s * 2 ** (self._restarts - 1))
+                try:
+                    await self._start()
+                except ServerError as error:
+                    if error.kind != "died":
+                        raise
+                    reason = str(error)
+                else:
+                    return
+        except ServerError as error:
+            self._failure = error
+            raise
+
     def _count_restart(self, reason: str, *, device_lost: bool) -> None:
         self._note("crash", f"{reason}{error_lines(self._log)}")
         if device_lost and self._device_lost:
@@ -185,7 +200,10 @@ class Serving:
         self._note("start", f"instance {self.instance}")
 
     async def _connect(self, address: Address, alias: str) -> Endpoint:
-        endpoint = Endpoint(address, in_flight=in_flight(self._expected.slots), cache_prompt=self._cache_prompt)
+        endpoint = Endpoint(
+            address, in_flight=in_flight(self._expected.slots), cache_prompt=self._cache_prompt,
+            grace_s=self.patience.grace_s,
+        )  # fmt: skip
         try:
             await endpoint.read_settings()
             _check_settings(endpoint, self._expected, alias)
@@ -236,7 +254,7 @@ class Attached(Serving):
 
     async def _start(self) -> None:
         address = Address(self._url.rstrip("/"), None, os.environ.get("EVALSUITE_API_KEY", "none"))
-        endpoint = Endpoint(address, in_flight=4, cache_prompt=False)
+        endpoint = Endpoint(address, in_flight=4, cache_prompt=False, grace_s=self.patience.grace_s)
         try:
             await endpoint.read_settings()
             endpoint.widen(in_flight(endpoint.slots))

@@ -14,11 +14,11 @@ from evalsuite.errors import SpecError
 from evalsuite.records import Sample
 
 Generator = Callable[[Mapping[str, Any], Traversable], list[Sample]]
-"""From the `generator` mapping of a task file (seed, size, words and the generator's own keys) and the task's folder."""
+"""Makes samples of a task file's `generator` mapping (seed, size, words, and keys of its own) and the task's folder."""
 
 
 def minimal_pairs(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """A context and two ways to go on, one of them ungrammatical; the cluster is the paradigm.
+    """Give a context and two ways to go on, one of them ungrammatical; the cluster is the paradigm.
 
     The words file has `words` (lists) and `paradigms`: `slots` name a list each, `frames` are triples of context, right
     and wrong continuation. Samples are spread evenly over the paradigms. Raises `SpecError` when the words run out.
@@ -43,10 +43,11 @@ def minimal_pairs(options: Mapping[str, Any], folder: Traversable) -> list[Sampl
 
 
 def cloze(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """A sentence to complete with one of `choices` answers; the cluster is the relation.
+    """Give a sentence to complete with one of `choices` answers.
 
-    The words file maps a relation to a `prompt` with a place for the word, `pairs` (word: answer), and perhaps `glue` between
-    prompt and answer (a blank). `shots` solved pairs of the relation precede each prompt. `size` is the number of pairs asked.
+    The words file maps a relation to a `prompt` with a place for the word, `pairs` (word: answer), and perhaps `glue`
+    between prompt and answer, else a blank. `shots` solved pairs of the relation precede each prompt. The cluster is
+    the relation, or the answer with `cluster: answer`. Raises `SpecError` when `size` is more than there are pairs.
     """
     rng = np.random.default_rng(options["seed"])
     samples = [
@@ -55,38 +56,41 @@ def cloze(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
         for word in relation["pairs"]
     ]
     if options["size"] > len(samples):
-        raise SpecError(f"{options['words']}: {options['size']} samples were asked for, but there are {len(samples)} pairs.")
+        raise SpecError(
+            f"{options['words']}: {options['size']} samples were asked for, but there are {len(samples)} pairs."
+        )
     chosen = sorted(rng.permutation(len(samples))[: options["size"]])
     return [samples[index] for index in chosen]
 
 
 def recall(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """A list of who has what, and the thing of one of them asked for; the cluster is the length of the list.
+    """Hide codes among sentences of prose and ask for one of them; the cluster is the number of codes.
 
-    `lengths` are numbers of entries; the entry asked for lies anywhere in the list, its depth (0 to 1) is in the metadata.
+    `codes` lists how many codes a text holds, `sentences` is the number of sentences that hide them. The metadata has
+    the depth at which the wanted code stands, from 0 (first sentence) to 1 (last).
     """
     rng = np.random.default_rng(options["seed"])
     words = _words(options, folder)
     samples: dict[str, Sample] = {}
     while len(samples) < options["size"]:
-        length = options["lengths"][len(samples) % len(options["lengths"])]
-        names = rng.permutation(words["names"])[:length]
-        things = rng.permutation(words["things"])[:length]
-        asked = int(rng.integers(length))
-        lines = [f"{name} has the {thing}." for name, thing in zip(names, things, strict=True)]
-        prompt = "\n".join([*lines, "", f"{names[asked]} has the"])
-        sample_id = _sample_id(f"entries-{length}", prompt)
-        samples[sample_id] = Sample(
-            sample_id, prompt, str(things[asked]), cluster=f"{length} entries", metadata={"depth": asked / length}
-        )
+        count = options["codes"][len(samples) % len(options["codes"])]
+        places = rng.permutation(words["places"])[:count]
+        codes = rng.choice(np.arange(1000, 10000), count, replace=False).tolist()
+        told = [f"The code for the {place} is {code}." for place, code in zip(places, codes, strict=True)]
+        text = rng.permutation([*told, *rng.permutation(words["sentences"])[: options["sentences"]]]).tolist()
+        prompt = " ".join([*text, f"The code for the {places[0]} is"])
+        sample_id = _sample_id(f"codes-{count}", prompt)
+        depth = text.index(told[0]) / (len(text) - 1)
+        cluster = f"{count} codes"
+        samples[sample_id] = Sample(sample_id, prompt, str(codes[0]), cluster=cluster, metadata={"depth": depth})
     return list(samples.values())
 
 
 def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """A sentence to be turned into JSON, after `shots` solved ones; the cluster is the form of the sentence."""
+    """Ask for a sentence as JSON after `shots` solved ones; the cluster is the form of the sentence."""
     rng = np.random.default_rng(options["seed"])
     words = _words(options, folder)
-    samples = {}
+    samples: dict[str, Sample] = {}
     while len(samples) < options["size"]:
         form = len(samples) % len(words["sentences"])
         shown = [int(other) for other in rng.permutation(len(words["sentences"])) if other != form][: options["shots"]]
@@ -147,7 +151,13 @@ def _cloze_sample(
     shots = [other for other in rng.permutation([*pairs]) if other != word][: options["shots"]]
     solved = "".join(f"{relation['prompt'].format(shot)}{glue}{pairs[shot]}\n" for shot in shots)
     prompt = solved + relation["prompt"].format(word)
-    return Sample(f"{name}-{word.replace(' ', '-')}", prompt, target, choices, cluster=right if options.get("cluster") == "answer" else name)
+    return Sample(
+        f"{name}-{word.replace(' ', '-')}",
+        prompt,
+        target,
+        choices,
+        cluster=right if options.get("cluster") == "answer" else name,
+    )
 
 
 def _report(words: Mapping[str, Any], sentence: str, rng: np.random.Generator) -> tuple[str, dict[str, Any]]:

@@ -38,6 +38,7 @@ from evalsuite.records import (
     Loglikelihood,
     Outcome,
     Output,
+    Prompt,
     Request,
     Sample,
     Sampling,
@@ -54,7 +55,7 @@ _LOCAL_FORMATS = {"arrow", "csv", "json", "parquet", "text"}
 _ID_FIELDS = ("id", "sample_id", "task_id", "question_id", "key", "idx", "unique_id", "uid")
 _TOKEN_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _NO_MATCH = (None, "", "[invalid]")
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 def load_lm_eval(name: str, *, include: Sequence[Path] = (), data: Path | None = None) -> Task:
@@ -84,10 +85,11 @@ def load_lm_eval(name: str, *, include: Sequence[Path] = (), data: Path | None =
 
 
 def _find(name: str, include: tuple[Path, ...]) -> tuple[TaskManager, Entry]:
-    own = _manager(include, defaults=False)
-    manager = own if name in own.task_index else _manager(include, defaults=True)
+    manager = _manager(include, defaults=False)
     if name not in manager.task_index:
         _refuse_broken(include)
+        manager = _manager(include, defaults=True)
+    if name not in manager.task_index:
         close = get_close_matches(name, manager.all_tasks, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "`lm-eval ls tasks` lists the tasks that it ships."
         raise SpecError(f"{LM_EVAL}{name}: lm-eval has no task of that name. {hint}")
@@ -259,10 +261,10 @@ def _requests(instance: Instance, sampling: Sampling) -> Iterator[Request]:
     if instance.request_type == "loglikelihood":
         yield Loglikelihood(prompt, detail)
         return
-    stops = [detail.get("until") or ()] if isinstance(detail.get("until"), str) else detail.get("until") or ()
-    sampled = _sampling(detail, sampling)
+    until, sampled = detail.get("until") or (), _sampling(detail, sampling)
+    stops = tuple(stop for stop in ([until] if isinstance(until, str) else until) if stop)
     for repeat in range(instance.repeats):
-        yield Generate(prompt, replace(sampled, seed=sampling.seed + repeat), tuple(stop for stop in stops if stop))
+        yield Generate(prompt, replace(sampled, seed=sampling.seed + repeat), stops)
 
 
 def _sampling(wanted: Mapping[str, Any], sampling: Sampling) -> Sampling:
@@ -309,8 +311,14 @@ def _responses(instances: Iterable[Instance], outputs: Iterable[Output]) -> list
             output = next(left)
             responses.append([(output.logprob, output.is_greedy)] * instance.repeats)
         else:
-            responses.append([next(left).text for _ in range(instance.repeats)])
+            begun = _begun(instance.args[0])
+            responses.append([next(left).text.removeprefix(begun) for _ in range(instance.repeats)])
     return responses
+
+
+def _begun(prompt: Prompt) -> str:
+    """Return the answer that a conversation begins for the model: the server repeats it, lm-eval's models do not."""
+    return prompt[-1]["content"] if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant" else ""
 
 
 def _judge(
@@ -376,7 +384,7 @@ def _choice(sample: Sample, primary: str, outputs: Sequence[Output], scored: Sco
     return replace(scored, answer=sample.choices[int(scores.argmax())], margin=margin)
 
 
-def _choice_scores(primary: str, logprobs: Floats, choices: Sequence[str]) -> Floats:
+def _choice_scores(primary: str, logprobs: _Floats, choices: Sequence[str]) -> _Floats:
     """Return what the primary metric compares: log-probabilities (nats), by length, or less the unconditional ones."""
     scores, alone = logprobs[: len(choices)], logprobs[len(choices) :]
     if primary == "acc_norm":
@@ -399,7 +407,7 @@ def _plain(value: Any) -> Any:
             return value if math.isfinite(value) else None
         case Mapping():
             return {str(key): _plain(each) for key, each in value.items()}
-        case list() | tuple() | set():
+        case list() | tuple():
             return [_plain(each) for each in value]
         case _ if callable(value):
             return inspect.getsource(getattr(value, "func", value))

@@ -1,7 +1,6 @@
 """Scorers: what one answer earned. A scorer sees only outputs that the model is answerable for."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,8 +13,8 @@ Scorer = Callable[[Sample, Output], Score]
 def score_choice(sample: Sample, logprobs: Sequence[float], *, per_byte: bool) -> Scored:
     """Score the likeliest choice from each choice's log-probability (nats): 1 if it is the right one, else 0.
 
-    With `per_byte` each is divided by its choice's length in UTF-8 bytes first. When the right choice ties with others at the
-    top, the value is its share. The margin is the right choice's log-odds among the choices.
+    With `per_byte` each is first divided by its choice's length in UTF-8 bytes. When the right choice ties with others
+    at the top, the value is its share. The margin is the right choice's log-odds among the choices, in nats.
     """
     lengths = [len(choice.encode()) if per_byte else 1 for choice in sample.choices]
     scores = np.asarray(logprobs, float) / lengths
@@ -55,7 +54,6 @@ def json_fields(sample: Sample, output: Output) -> Scored:
         for key, wanted in sample.target.items()
     ]
     return Scored(sum(right) / len(right), answer=answer)
-
 
 
 SCORERS: Mapping[str, Scorer] = {"exact": exact, "json_fields": json_fields}

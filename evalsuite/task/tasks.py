@@ -175,12 +175,12 @@ def expand(entries: Sequence[TaskEntry], extra: Sequence[Path] = ()) -> list[Tas
 
 def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = ()) -> Task:
     """Load one task with its samples cut to the entry's limit; paths of the entry are relative to `base`."""
+    data = None if entry.data is None else base / Path(entry.data).expanduser()
     if entry.task.startswith(LM_EVAL):
         from evalsuite.task.lm_eval import load_lm_eval  # noqa: PLC0415 - importing lm-eval takes seconds
 
-        task = load_lm_eval(entry.task.removeprefix(LM_EVAL), include=extra)
+        task = load_lm_eval(entry.task.removeprefix(LM_EVAL), include=extra, data=data)
     else:
-        data = None if entry.data is None else base / Path(entry.data).expanduser()
         task = read_task(task_folders(extra)[entry.task], data=data)
     return replace(task, samples=task.samples[: entry.limit])
 
