@@ -59,9 +59,9 @@ def make_demo(folder: Path, *, full: bool, say: Callable[[str], None]) -> Path:
         "model": "SmolLM2-135M-Instruct",
         "reference": reference,
         "quants": quants,
-        "server": "ci",
+        "server": "demo",
         "tasks": entries,
-        "proxies": [{"tool": "forced", "text": "demo", "ctx": 256, "chunks": 4, "n_probs": 1000}],
+        "proxies": [{"tool": "forced", "text": "demo", "ctx": 256, "chunks": 3, "n_probs": 500}],
         "notes": [NOTE],
         "out": "results",
     }

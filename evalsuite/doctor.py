@@ -17,8 +17,8 @@ from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
 
 _NEEDED_FOR = {
     "perplexity": "the proxies of llama-perplexity (PPL, KL divergence); teacher-forced proxies work without it",
-    "quantize": "K- and IQ-quants in the demo ladder; legacy types are made without it",
-    "imatrix": "importance matrices for the demo ladder",
+    "quantize": "making K- and IQ-quants",
+    "imatrix": "importance matrices for low-bit quants",
     "bench": "throughput figures",
 }
 _FREE_DISK_WANTED_BYTES = 5 << 30

@@ -1,9 +1,8 @@
 """The demo's quant ladder: a reference and its quants, made with the `gguf` package alone.
 
-The only weights on hand are 4-bit ones (Q4_1, with a Q8_0 embedding), so the reference is those weights dequantised,
-and the ladder shows what a format does to them, not to the weights of the model's makers. Weights that lie on Q4_1's
-grid would survive a second Q4_1 unharmed. The reference is therefore rescaled: each channel between two layers is
-multiplied on one side and divided on the other, which leaves the function as it is and takes the weights off the grid.
+The only weights on hand are 4-bit ones (Q4_1, with a Q8_0 embedding), so the reference is those weights dequantised, and
+the ladder shows what a format does to *these* weights, not to those of the model's makers; the files say so. Q4_1 is no
+rung: it would give back the very weights it was given.
 """
 
 import re
@@ -20,9 +19,6 @@ from evalsuite.errors import SpecError
 
 Tensor = tuple[str, Type, npt.NDArray[np.generic]]
 """Name, type and data, a quantised row as bytes."""
-
-GOLDEN = (5**0.5 - 1) / 2
-LAYERS = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,6 @@ LADDER: tuple[Recipe, ...] = (
     Recipe("Q8_0", Type.Q8_0),
     Recipe("Q5_1", Type.Q5_1, (EMBEDDING,)),
     Recipe("Q5_0", Type.Q5_0, (EMBEDDING,)),
-    Recipe("Q4_0_M", Type.Q4_0, (("ffn_down|attn_v", Type.Q5_0), EMBEDDING)),
-    Recipe("Q4_1", Type.Q4_1, (EMBEDDING,)),
     Recipe("Q4_0", Type.Q4_0, (EMBEDDING,)),
     Recipe("MXFP4", Type.MXFP4, (EMBEDDING,)),
     # Ternary blocks need rows of a multiple of 256, and only ffn_down has them.
@@ -61,7 +55,6 @@ FILE_TYPES = {
     Type.Q8_0: LlamaFileType.MOSTLY_Q8_0,
     Type.Q5_1: LlamaFileType.MOSTLY_Q5_1,
     Type.Q5_0: LlamaFileType.MOSTLY_Q5_0,
-    Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
     Type.Q4_0: LlamaFileType.MOSTLY_Q4_0,
     Type.MXFP4: LlamaFileType.MOSTLY_MXFP4_MOE,
 }
@@ -77,28 +70,29 @@ def make_ladder(source: Path, folder: Path, *, progress: Callable[[str], None]) 
     if not reference.exists():
         progress("F16: dequantising the shipped weights")
         make_reference(source, reference)
-    paths = [reference]
-    for recipe in LADDER:
-        paths.append(folder / f"{recipe.name}.gguf")
-        if not paths[-1].exists():
-            progress(f"{recipe.name}: quantising")
-            make_quant(reference, recipe, paths[-1])
-    return paths
+    paths = {recipe: folder / f"{recipe.name}.gguf" for recipe in LADDER}
+    missing = [recipe for recipe, path in paths.items() if not path.exists()]
+    if not missing:
+        return [reference, *paths.values()]
+    opened = open_gguf(reference)  # once for all: taking a vocabulary apart takes seconds
+    for recipe in missing:
+        progress(f"{recipe.name}: quantising")
+        make_quant(opened, recipe, paths[recipe])
+    return [reference, *paths.values()]
 
 
 def make_reference(source: Path, out: Path) -> str:
-    """Write a llama-architecture GGUF's weights as F16, rescaled off their quant's grid; return the provenance written.
+    """Write a llama-architecture GGUF's weights as F16; return the provenance written.
 
     Raises `SpecError` for a file that is no GGUF.
     """
-    reader = _read(source)
+    reader = open_gguf(source)
     kinds = sorted({tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1})
-    provenance = f"dequantised from {source.name} ({', '.join(kinds)}), rescaled between layers, function unchanged"
+    provenance = f"dequantised from {source.name} ({', '.join(kinds)})"
     weights = {
         tensor.name: quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
         for tensor in reader.tensors
     }
-    _rescale(weights, int(reader.fields["llama.attention.head_count_kv"].contents()))
     tensors = (
         (name, Type.F32, data) if data.ndim == 1 else (name, Type.F16, data.astype(np.float16))
         for name, data in weights.items()
@@ -107,39 +101,21 @@ def make_reference(source: Path, out: Path) -> str:
     return provenance
 
 
-def make_quant(reference: Path, recipe: Recipe, out: Path) -> None:
-    """Quantise a reference by a recipe, every field of its metadata carried over; raise `SpecError` for no GGUF."""
-    reader = _read(reference)
+def make_quant(reference: GGUFReader, recipe: Recipe, out: Path) -> None:
+    """Quantise a reference by a recipe, every field of its metadata carried over."""
     tensors = (
         (tensor.name, Type.F32, tensor.data)
         if len(tensor.shape) == 1
         else (tensor.name, kind := recipe.type_of(tensor.name), quants.quantize(tensor.data.astype(np.float32), kind))
-        for tensor in reader.tensors
+        for tensor in reference.tensors
     )
     exceptions = [f"{pattern}={kind.name}" for pattern, kind in recipe.overrides]
     facts = {"evalsuite.ladder.recipe": " ".join([recipe.default.name, *exceptions])}
-    _write(out, reader, FILE_TYPES[recipe.default], facts, tensors)
+    _write(out, reference, FILE_TYPES[recipe.default], facts, tensors)
 
 
-def _rescale(weights: dict[str, npt.NDArray[np.float32]], kv_heads: int) -> None:
-    """Scale every channel between two layers up on one side and down on the other, in place."""
-    for block in {name.rsplit(".", 2)[0] for name in weights if name.startswith("blk.")}:
-        norm, q, k, v, output, ffn_norm, gate, up, down = (f"{block}.{layer}.weight" for layer in LAYERS)
-        for writer, readers in ((norm, (q, k, v)), (ffn_norm, (gate, up)), (up, (down,)), (v, (output,))):
-            scale = _scale(len(weights[writer]))
-            weights[writer] = (weights[writer].T / scale).T
-            for reader in readers:
-                # Query heads share the value heads in groups, so a value channel is read once by each of its group.
-                groups = weights[reader].shape[1] // len(scale)
-                weights[reader] = weights[reader] * scale.reshape(kv_heads, -1).repeat(groups, axis=0).ravel()
-
-
-def _scale(size: int) -> npt.NDArray[np.float32]:
-    """Return factors in [0.75, 1.25), evenly spread and far apart for neighbours (a golden-ratio sequence)."""
-    return (0.75 + np.arange(size) * GOLDEN % 1 / 2).astype(np.float32)
-
-
-def _read(path: Path) -> GGUFReader:
+def open_gguf(path: Path) -> GGUFReader:
+    """Open a GGUF; raises SpecError when it is none."""
     try:
         return GGUFReader(path)
     except (OSError, ValueError, IndexError) as error:

@@ -7,7 +7,7 @@ from toys import Bench, make_bench
 
 from evalsuite.demo import fetch_model
 from evalsuite.errors import MachineError
-from evalsuite.ladder import LADDER, make_quant, make_reference
+from evalsuite.ladder import LADDER, make_quant, make_reference, open_gguf
 from evalsuite.serve.llama_cpp import LlamaCpp, find_llama_cpp
 
 
@@ -22,9 +22,10 @@ def ladder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the demo's reference and three of its quants."""
     folder = tmp_path_factory.mktemp("ladder")
     make_reference(smollm2, folder / "F16.gguf")
+    reference = open_gguf(folder / "F16.gguf")
     for recipe in LADDER:
         if recipe.name in {"Q8_0", "Q4_0", "MXFP4"}:
-            make_quant(folder / "F16.gguf", recipe, folder / f"{recipe.name}.gguf")
+            make_quant(reference, recipe, folder / f"{recipe.name}.gguf")
     return folder
 
 

@@ -29,7 +29,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 20)
+    os.truncate(path, path.stat().st_size - 30)
 
 
 def models(bench: Bench) -> Path:

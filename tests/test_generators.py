@@ -18,7 +18,7 @@ from evalsuite.task.generators import GENERATORS, cloze, minimal_pairs
 SHIPPED = {
     "agreement": "a968e5b96407a980",
     "categories": "b979e4d8b7ce1eb2",
-    "extraction": "9373ad13bbcaa86d",
+    "extraction": "66f424ccb31a5fb5",
     "facts": "b231a4e6ac951a6e",
     "recall": "c278a1e06a9d94f9",
 }
@@ -127,15 +127,16 @@ def test_recall_depth_is_where_the_code_stands():
 def test_extraction_fields_are_in_the_sentence():
     """Name and item stand in the sentence to be read, the shots have solutions that parse, and none is the question."""
     for sample in make("extraction"):
-        *shots, asked = sample.prompt.split("\n\n")
-        assert asked == f"Text: {sample.metadata['text']}\nJSON:"
-        assert sample.target["name"] in asked
-        assert sample.target["item"] in asked
+        system, *turns, asked = sample.prompt
+        assert (system["role"], asked["role"], asked["content"]) == ("system", "user", sample.metadata["text"])
+        assert sample.target["name"] in asked["content"]
+        assert sample.target["item"] in asked["content"]
+        shots = list(zip(turns[::2], turns[1::2], strict=True))
         assert len(shots) == 2
-        for shot in shots:
-            text, solution = shot.split("\nJSON: ")
-            assert json.loads(solution)["item"] in text
-            assert sample.metadata["text"] not in text
+        for shot, solution in shots:
+            assert (shot["role"], solution["role"]) == ("user", "assistant")
+            assert json.loads(solution["content"])["item"] in shot["content"]
+            assert shot["content"] != asked["content"]
 
 
 def test_generators_are_all_shipped():

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, GGUFWriter, quants
 
 from evalsuite.errors import SpecError
-from evalsuite.ladder import LADDER, Recipe, make_ladder, make_quant, make_reference
+from evalsuite.ladder import LADDER, Recipe, make_ladder, make_quant, make_reference, open_gguf
 from evalsuite.serve.llama_cpp import LlamaCpp
 
 EMBED, FEED_FORWARD, HEADS, KV_HEADS, VOCABULARY, BLOCKS = 96, 256, 3, 1, 64, 16
@@ -123,38 +123,14 @@ def test_first_expression_decides():
     assert [recipe.type_of(name) for name in names] == [Type.Q8_0, Type.Q5_0, Type.Q4_0]
 
 
-def test_rescaling_leaves_the_function_alone(source: Path, made: list[Path]):
-    """What passes through two layers in a row is unchanged: up and down, value and output, a norm and its readers."""
+def test_reference_is_the_source_dequantised(source: Path, made: list[Path]):
+    """Each weight of the reference is that of the source, to half precision; norms are equal."""
     before, after = weights(source), weights(made[0])
-    block = "blk.3."
-    for norm, reader in (("attn_norm", "attn_q"), ("attn_norm", "attn_k"), ("ffn_norm", "ffn_gate")):
-        through = [w[f"{block}{reader}.weight"] * w[f"{block}{norm}.weight"] for w in (before, after)]
-        np.testing.assert_allclose(*through, rtol=2e-3, atol=1e-6)
-    rng = np.random.default_rng(1)
-    x, gate = rng.normal(size=EMBED), rng.normal(size=FEED_FORWARD)
-    fed, attended = [], []
-    for w in (before, after):
-        up, down, value, output, feed, attend = (
-            w[f"{block}{layer}.weight"]
-            for layer in ("ffn_up", "ffn_down", "attn_v", "attn_output", "ffn_norm", "attn_norm")
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        np.testing.assert_array_equal(
+            after[name], weight if weight.ndim == 1 else weight.astype(np.float16), err_msg=name
         )
-        fed.append(down @ (gate * (up @ (feed * x))))
-        attended.append(output @ np.tile(value @ (attend * x), HEADS // KV_HEADS))
-    np.testing.assert_allclose(*fed, rtol=0.01, atol=5e-3)
-    np.testing.assert_allclose(*attended, rtol=0.01, atol=5e-3)
-
-
-def test_a_second_q4_1_does_damage(source: Path, made: list[Path]):
-    """Quantising the source's own weights to Q4_1 again loses next to nothing, quantising the reference's does."""
-
-    def loss(weight: np.ndarray) -> float:
-        again = quants.dequantize(quants.quantize(weight.astype(np.float32), Type.Q4_1), Type.Q4_1)
-        return float(np.sqrt(np.mean((again - weight) ** 2) / np.mean(weight**2)))
-
-    for layer in SHAPES:
-        name = f"blk.0.{layer}.weight"
-        assert loss(weights(source)[name]) < 1e-3
-        assert loss(weights(made[0])[name]) > 0.03
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"a text, no GGUF at all"])
@@ -167,13 +143,13 @@ def test_no_gguf_is_the_users_fault(tmp_path: Path, content: bytes):
 
 
 @pytest.mark.llama_cpp
-@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q5_1, Type.Q5_0, Type.Q4_1, Type.Q4_0])
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q5_1, Type.Q5_0, Type.Q4_0])
 def test_tensors_agree_with_llama_quantize(llama_cpp: LlamaCpp, made: list[Path], tmp_path: Path, kind: Type):
     """`llama-quantize --pure` makes the same bytes of every matrix out of the same reference."""
     theirs = tmp_path / "theirs.gguf"
     argv = [llama_cpp.tools["quantize"], "--pure", made[0], theirs, kind.name]
     subprocess.run(argv, check=True, capture_output=True)
-    make_quant(made[0], Recipe("pure", kind), tmp_path / "ours.gguf")
+    make_quant(open_gguf(made[0]), Recipe("pure", kind), tmp_path / "ours.gguf")
     ours = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "ours.gguf").tensors}
     for tensor in GGUFReader(theirs).tensors:
         assert tensor.tensor_type == ours[tensor.name].tensor_type

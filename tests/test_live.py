@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import yaml
+from gguf import GGUFReader
 from toys import HURRY
 
 from evalsuite.gguf import artifact_id, read_gguf
@@ -237,3 +239,16 @@ def test_ladder_is_one_model(ladder: Path):
         assert quant.dimensions == reference.dimensions
         assert quant.bpw < reference.bpw
     assert len({artifact_id([path]) for path in ladder.glob("*.gguf")}) == 4
+
+
+def test_header_facts_are_those_of_the_gguf_package(ladder: Path):
+    """What we read of a header, stepping over the vocabulary, is what the gguf package reads of it piece by piece."""
+    path = ladder / "Q4_0.gguf"
+    facts, reader = read_gguf([path]), GGUFReader(path)
+    fields = reader.fields
+    assert facts.n_vocab == len(fields["tokenizer.ggml.tokens"].contents())
+    assert facts.chat_template == fields["tokenizer.chat_template"].contents()
+    assert facts.context_length == fields["llama.context_length"].contents()
+    assert facts.tensor_types == Counter(tensor.tensor_type.name for tensor in reader.tensors)
+    assert facts.bpw == 8 * sum(int(t.n_bytes) for t in reader.tensors) / sum(int(t.n_elements) for t in reader.tensors)
+    assert facts.size_bytes == path.stat().st_size

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ class Profile(BaseModel):
     description: str = ""
     ctx: Annotated[int, Field(gt=0)] = 2048
     parallel: Annotated[int, Field(gt=0)] = 4
-    threads: Annotated[int, Field(gt=0)] | str = "auto"
+    threads: Annotated[int, Field(gt=0)] | Literal["auto", "all"] = "auto"
     flags: Mapping[str, bool | int | float | str] = Field(default_factory=dict)
 
 
@@ -51,8 +51,6 @@ def read_profile(entry: ServerEntry, folder: Path) -> Profile:
         raise SpecError(
             f"server: ctx: {profile.ctx} is not a multiple of 256, which llama-server rounds to; say {nearest}."
         )
-    if profile.threads != "auto" and not isinstance(profile.threads, int):
-        raise SpecError(f"server: threads: 'auto' or a number was expected (got {profile.threads!r}).")
     for name, value in profile.flags.items():
         if name in RESERVED or name.startswith("-"):
             raise SpecError(
@@ -72,8 +70,10 @@ def profiles() -> dict[str, Profile]:
 
 
 def thread_count(profile: Profile) -> int:
-    """Resolve `auto`: physical cores minus one, because evalsuite and the tasks need one; at least 1."""
-    return profile.threads if isinstance(profile.threads, int) else max(1, _physical_cores() - 1)
+    """Resolve `all`, the physical cores, and `auto`, one less and at least 1, since evalsuite and the tasks need one too."""
+    if isinstance(profile.threads, int):
+        return profile.threads
+    return _physical_cores() if profile.threads == "all" else max(1, _physical_cores() - 1)
 
 
 def launch_settings(profile: Profile, *, kv_cache: str, template: str | None, seed: int) -> dict[str, Any]:

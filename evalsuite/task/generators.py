@@ -87,7 +87,7 @@ def recall(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
 
 
 def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """Ask for a sentence as JSON after `shots` solved ones; the cluster is the form of the sentence."""
+    """Ask in a conversation for a sentence as JSON, after `shots` solved turns; the cluster is the form of the sentence."""
     rng = np.random.default_rng(options["seed"])
     words = _words(options, folder)
     samples: dict[str, Sample] = {}
@@ -96,11 +96,14 @@ def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
         shown = [int(other) for other in rng.permutation(len(words["sentences"])) if other != form][: options["shots"]]
         shots = [_report(words, words["sentences"][other], rng) for other in shown]
         text, fields = _report(words, words["sentences"][form], rng)
-        solved = "".join(f"Text: {shot}\nJSON: {json.dumps(facts)}\n\n" for shot, facts in shots)
+        turns = [
+            turn
+            for shot, facts in shots
+            for turn in ({"role": "user", "content": shot}, {"role": "assistant", "content": json.dumps(facts)})
+        ]
+        prompt = ({"role": "system", "content": words["system"]}, *turns, {"role": "user", "content": text})
         sample_id = _sample_id(f"form-{form + 1}", text)
-        samples[sample_id] = Sample(
-            sample_id, f"{solved}Text: {text}\nJSON:", fields, cluster=f"form {form + 1}", metadata={"text": text}
-        )
+        samples[sample_id] = Sample(sample_id, prompt, fields, cluster=f"form {form + 1}", metadata={"text": text})
     return list(samples.values())
 
 
