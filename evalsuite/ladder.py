@@ -42,8 +42,8 @@ EMBEDDING = ("^token_embd", Type.Q8_0)
 
 LADDER: tuple[Recipe, ...] = (
     Recipe("Q8_0", Type.Q8_0),
-    Recipe("Q5_1", Type.Q5_1, (EMBEDDING,)),
     Recipe("Q5_0", Type.Q5_0, (EMBEDDING,)),
+    Recipe("Q4_0_M", Type.Q4_0, (("ffn_down|attn_v", Type.Q5_0), EMBEDDING)),
     Recipe("Q4_0", Type.Q4_0, (EMBEDDING,)),
     Recipe("MXFP4", Type.MXFP4, (EMBEDDING,)),
     # Ternary blocks need rows of a multiple of 256, and only ffn_down has them.
@@ -53,7 +53,6 @@ LADDER: tuple[Recipe, ...] = (
 FILE_TYPES = {
     Type.F16: LlamaFileType.MOSTLY_F16,
     Type.Q8_0: LlamaFileType.MOSTLY_Q8_0,
-    Type.Q5_1: LlamaFileType.MOSTLY_Q5_1,
     Type.Q5_0: LlamaFileType.MOSTLY_Q5_0,
     Type.Q4_0: LlamaFileType.MOSTLY_Q4_0,
     Type.MXFP4: LlamaFileType.MOSTLY_MXFP4_MOE,

@@ -12,8 +12,8 @@ from evalsuite.report.numbers import ABSENT, decimals, gigabytes, percent, point
 Row = Mapping[str, Any]
 
 MARKS = {"worse": "▼", "better": "▲", "undecided": "·", None: " "}
-BESIDE_FACTS, ALONE = 3, 5
-"""As many tasks as fit beside the facts of a quant, and beside its name only."""
+NAME_WIDTH, FACTS_WIDTH, TASK_WIDTH = 22, 32, 15
+"""Columns that the name of a quant, the facts beside it and one task take, with the blank after each."""
 
 
 def print_table(analysis: Mapping[str, Any], console: Console) -> None:
@@ -21,9 +21,11 @@ def print_table(analysis: Mapping[str, Any], console: Console) -> None:
     tasks = list(dict.fromkeys(row["task"] for row in analysis["scores"]))
     # The mean of the tasks is the last row of a quant and the first thing to read.
     tasks = tasks[-1:] + tasks[:-1] if len(tasks) > 1 else tasks
-    console.print(_table(analysis, tasks[:BESIDE_FACTS], facts=True))
-    for start in range(BESIDE_FACTS, len(tasks), ALONE):
-        console.print(_table(analysis, tasks[start : start + ALONE], facts=False))
+    beside_facts = max(1, (console.width - NAME_WIDTH - FACTS_WIDTH) // TASK_WIDTH)
+    alone = max(1, (console.width - NAME_WIDTH) // TASK_WIDTH)
+    console.print(_table(analysis, tasks[:beside_facts], facts=True))
+    for start in range(beside_facts, len(tasks), alone):
+        console.print(_table(analysis, tasks[start : start + alone], facts=False))
     console.print(
         "Score and delta to the reference, in points; ▼ worse, ▲ better (Holm p < .05), · undecided. Largest first.",
         style="dim",
