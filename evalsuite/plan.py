@@ -20,9 +20,16 @@ from evalsuite.task.tasks import Task, expand, load
 KV_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
+Stamp = tuple[tuple[int, int, int], ...]
+"""Inode, size and time of change (ns) of each file: a replaced or rewritten one has another."""
+
+
 @dataclass(frozen=True)
 class Quant:
-    """One GGUF under test, in one or more shards, or what a server that runs already says of itself (`url`)."""
+    """One GGUF under test, in one or more shards, or what a server that runs already says of itself (`url`).
+
+    `stamp` is what the file system said of the files before they were read; `file_stamp` says what it says now.
+    """
 
     name: str
     provider: str | None
@@ -30,12 +37,7 @@ class Quant:
     url: str | None
     size_bytes: int
     facts: GgufFacts | None
-
-    @property
-    def stamp(self) -> tuple[tuple[int, int, int], ...]:
-        """What the file system says of the files: a replaced or rewritten one has another stamp."""
-        stats = [path.stat() for path in self.paths]
-        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,15 @@ def make_plan(
         say(f"reading task {entry.task}")
         tasks.append(PlannedTask(load(entry, base=base, extra=extra), entry.repeats))
     return Plan(sweep, tuple(arms), tuple(tasks), proxies, profile, build_id, store.folder)
+
+
+def file_stamp(paths: Sequence[Path]) -> Stamp | None:
+    """Return the stamp of files as they are now; None when one is gone."""
+    try:
+        stats = [path.stat() for path in paths]
+    except OSError:
+        return None
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def check_unchanged(plan: Plan, store: Store, *, accept: bool) -> list[str]:
@@ -279,14 +290,15 @@ def _from_hub(repository: str, pattern: str) -> list[Path]:
 
 def _quant(entry: QuantEntry, path: Path | None, store: Store) -> Quant:
     if path is None:
-        return Quant(str(entry.name), entry.provider, (), entry.url, int((entry.size_gb or 0) * 1e9), None)
+        return Quant(str(entry.name), entry.provider, (), entry.url, int((entry.size_gb or 0) * 1e9), None, ())
     paths = shards(path.absolute())
+    stamp = file_stamp(paths) or ()
     known = store.artifact(artifact_id(paths))
     facts = GgufFacts.from_json(known) if known else read_gguf(paths)
     if not known:
         store.put_artifact(facts.artifact_id, facts.as_json())
     name = entry.name or path.name.removesuffix(".gguf").split("-00001-of-")[0]
-    return Quant(name, entry.provider, paths, None, facts.size_bytes, facts)
+    return Quant(name, entry.provider, paths, None, facts.size_bytes, facts, stamp)
 
 
 def _check_same_model(reference: Quant, others: Sequence[Quant]) -> None:

@@ -39,7 +39,8 @@ class Sample:
     """One item of a task: what is asked and what would be right.
 
     `target` is the index of the right choice for `choose` and `loglikelihood`, and whatever the task's scorer compares with
-    for `generate`. `cluster` names samples that are not independent of each other (one paradigm, one document).
+    for `generate`. `cluster` names samples that are not independent of each other (one document, one conversation).
+    `stratum` names a fixed part of the task (one paradigm, one length) that every subset holds in proportion.
     """
 
     sample_id: str
@@ -47,6 +48,7 @@ class Sample:
     target: Any
     choices: tuple[str, ...] = ()
     cluster: str | None = None
+    stratum: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -5,12 +5,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evalsuite.errors import EvalsuiteError, MachineError, ServerError, SpecError, StoreError
 from evalsuite.identity import answer_key, ask_key, content_id, request_json
-from evalsuite.plan import Arm, Plan
+from evalsuite.plan import Arm, Plan, file_stamp
 from evalsuite.proxy.measure import forced_missing, measure_forced
 from evalsuite.records import Outcome, Output, Request, Sample
 from evalsuite.serve.client import Answered, DeadlineError, Endpoint, RefusedError, ServerGoneError
@@ -57,7 +57,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What became of one arm; `reason` says why when it is not `ok`. Busy is the share of the asking time, in [0, 1]."""
+    """What became of one arm; `reason` says why when it is not `ok`. Of `wall_s` in all, `asking_s` went to the tasks."""
 
     arm: str
     planned: int
@@ -67,7 +67,7 @@ class ArmResult:
     status: str
     reason: str = ""
     wall_s: float = 0.0
-    busy: float | None = None
+    asking_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class Asked:
     serving: Serving
     serve_id: str
     answers: dict[str, tuple[str, Output]]
-    failed: set[str] = field(default_factory=set)
-    busy_s: float = 0.0
+    asking_s: float = 0.0
 
 
 class TaskStoppedError(EvalsuiteError):
@@ -247,9 +246,9 @@ async def run_arm(
     answers = store.answers(artifact_id)
     missing = sum(outputs_of(plan, question, answers) is None for question in remaining)
     wall_s = time.monotonic() - started
-    busy = asked.busy_s if asked else None
+    asking_s = asked.asking_s if asked else 0.0
     status = "failed" if reason else "partial" if missing else "ok"
-    return ArmResult(arm.name, planned, reused, len(remaining) - missing, missing, status, reason, wall_s, busy)
+    return ArmResult(arm.name, planned, reused, len(remaining) - missing, missing, status, reason, wall_s, asking_s)
 
 
 @asynccontextmanager
@@ -263,7 +262,7 @@ async def serve(session: Session, arm: Arm) -> AsyncIterator[Serving]:
     if arm.quant.facts is None:
         serving: Serving = Attached(str(arm.quant.url), patience=patience, note=note)
     else:
-        stamp, facts = arm.quant.stamp, arm.quant.facts
+        facts = arm.quant.facts
         template = facts.chat_template if arm.template is None else arm.template.read_text(encoding="utf-8")
         expected = Expected(
             arm.quant.paths[0], facts.size_bytes, plan.profile.ctx, plan.profile.parallel, facts.n_vocab, template
@@ -276,17 +275,10 @@ async def serve(session: Session, arm: Arm) -> AsyncIterator[Serving]:
             ),
             expected, log=plan.out / "logs" / f"{content_id('arm', arm.name)}.log",
             cache_prompt="cache-prompt" in plan.profile.flags, patience=patience, note=note,
-            unchanged=lambda: _stamp(arm) == stamp,
+            unchanged=lambda: file_stamp(arm.quant.paths) == arm.quant.stamp,
         )  # fmt: skip
     async with watched(serving):
         yield serving
-
-
-def _stamp(arm: Arm) -> Any:
-    try:
-        return arm.quant.stamp
-    except OSError:
-        return None
 
 
 def _serve_id(store: Store, arm: Arm, plan: Plan, launch: Mapping[str, Any], endpoint: Endpoint) -> str:
@@ -332,7 +324,7 @@ async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], as
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    asked.busy_s = time.monotonic() - started
+    asked.asking_s = time.monotonic() - started
     if stopped:
         raise TaskStoppedError(f"tasks stopped by the server's refusal: {', '.join(sorted(stopped))}")
 

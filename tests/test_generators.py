@@ -16,11 +16,11 @@ from evalsuite.task.generators import GENERATORS, cloze, minimal_pairs
 
 # A digest may change only together with the task's version: scores compare within a version.
 SHIPPED = {
-    "agreement": "a968e5b96407a980",
-    "categories": "b979e4d8b7ce1eb2",
-    "extraction": "66f424ccb31a5fb5",
-    "facts": "b231a4e6ac951a6e",
-    "recall": "c278a1e06a9d94f9",
+    "agreement": "cf625b600b824913",
+    "categories": "cc5014f2e103a062",
+    "extraction": "3bfdd5a6f13e94b3",
+    "facts": "53d9f8434624ed61",
+    "recall": "53ba7bd67635a0fc",
 }
 
 
@@ -70,7 +70,7 @@ def test_minimal_pairs_fill_frames(tmp_path: Path):
     form = {"slots": {"a": "noun", "b": "noun"}, "frames": [["The {a[0]} of the {b[1]}", " is", " are"]]}
     folder = words_in(tmp_path, {"words": {"noun": nouns}, "paradigms": {"one": form, "two": form}})
     samples = minimal_pairs({"seed": 1, "size": 11, "words": "words.yaml"}, folder)
-    assert Counter(sample.cluster for sample in samples) == {"one": 6, "two": 5}
+    assert Counter(sample.stratum for sample in samples) == {"one": 6, "two": 5}
     possible = {f"The {a[0]} of the {b[1]}" for a in nouns for b in nouns if a != b}
     assert {sample.prompt for sample in samples} == possible
     assert {sample.choices[sample.target] for sample in samples} == {" is"}
@@ -113,7 +113,7 @@ def test_recall_has_one_answer():
         question = sample.prompt.rsplit(". ", 1)[1]
         assert sample.prompt.count(f"{question} ") == 1
         assert f"{question} {sample.target}." in sample.prompt
-        assert sample.cluster == f"{sample.prompt.count('The code for') - 1} codes"
+        assert sample.stratum == f"{sample.prompt.count('The code for') - 1} codes"
 
 
 def test_recall_depth_is_where_the_code_stands():

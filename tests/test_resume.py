@@ -183,6 +183,17 @@ def test_file_replaced_during_the_run_is_noticed(bench: Bench):
     assert {row[5] for row in bench.items() if row[0] == "small"} == {"not_run"}
 
 
+def test_file_replaced_after_it_was_read_is_noticed(bench: Bench):
+    """A GGUF that is replaced between the check of the sweep and its turn is not served under the old one's name."""
+    bench.write(tasks=["ends"], replicate_reference=False)
+    with Store(bench.folder / "results") as store:
+        opened = open_sweep(bench.write(), store, llama_cpp=bench.fake)
+        toy_gguf(bench.folder / "new.gguf", weight=0.75).replace(bench.folder / "models" / "small.gguf")
+        finished = run_sweep(opened, patience=HURRY)
+    assert {arm.arm: arm.status for arm in finished.arms} == {"ref": "ok", "big": "ok", "small": "failed"}
+    assert "was replaced since it was read" in finished.arms[2].reason
+
+
 def test_file_replaced_between_runs_is_noticed(bench: Bench):
     """A GGUF that was replaced under the same path is another quant: told before anything is asked."""
     bench.run()

@@ -18,7 +18,7 @@ Generator = Callable[[Mapping[str, Any], Traversable], list[Sample]]
 
 
 def minimal_pairs(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """Give a context and two ways to go on, one of them ungrammatical; the cluster is the paradigm.
+    """Give a context and two ways to go on, one of them ungrammatical; the stratum is the paradigm.
 
     The words file has `words` (lists) and `paradigms`: `slots` name a list each, `frames` are triples of context, right
     and wrong continuation. Samples are spread evenly over the paradigms. Raises `SpecError` when the words run out.
@@ -33,7 +33,7 @@ def minimal_pairs(options: Mapping[str, Any], folder: Traversable) -> list[Sampl
             context, right, wrong = _fill(frame, form["slots"], data["words"], rng)
             choices, target = _shuffled((right, wrong), rng)
             sample_id = _sample_id(paradigm, context, right)
-            made.setdefault(sample_id, Sample(sample_id, context, target, choices, cluster=paradigm))
+            made.setdefault(sample_id, Sample(sample_id, context, target, choices, stratum=paradigm))
             if len(made) == count:
                 break
         else:
@@ -46,8 +46,8 @@ def cloze(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
     """Give a sentence to complete with one of `choices` answers.
 
     The words file maps a relation to a `prompt` with a place for the word, `pairs` (word: answer), and perhaps `glue`
-    between prompt and answer, else a blank. `shots` solved pairs of the relation precede each prompt. The cluster is
-    the relation, or the answer with `cluster: answer`. Raises `SpecError` when `size` is more than there are pairs.
+    between prompt and answer, else a blank. `shots` solved pairs of the relation precede each prompt. The stratum
+    is the relation, or the answer with `stratum: answer`. Raises `SpecError` when `size` is more than there are pairs.
     """
     rng = np.random.default_rng(options["seed"])
     samples = [
@@ -64,7 +64,7 @@ def cloze(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
 
 
 def recall(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """Hide codes among sentences of prose and ask for one of them; the cluster is the number of codes.
+    """Hide codes among sentences of prose and ask for one of them; the stratum is their number.
 
     `codes` lists how many codes a text holds, `sentences` is the number of sentences that hide them. The metadata has
     the depth at which the wanted code stands, from 0 (first sentence) to 1 (last).
@@ -81,13 +81,13 @@ def recall(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
         prompt = " ".join([*text, f"The code for the {places[0]} is"])
         sample_id = _sample_id(f"codes-{count}", prompt)
         depth = text.index(told[0]) / (len(text) - 1)
-        cluster = f"{count} codes"
-        samples[sample_id] = Sample(sample_id, prompt, str(codes[0]), cluster=cluster, metadata={"depth": depth})
+        stratum = f"{count} codes"
+        samples[sample_id] = Sample(sample_id, prompt, str(codes[0]), stratum=stratum, metadata={"depth": depth})
     return list(samples.values())
 
 
 def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
-    """Ask in a conversation for a sentence as JSON, after `shots` solved turns; the cluster is the form of the sentence."""
+    """Ask in a conversation for a sentence as JSON, after `shots` solved turns; the stratum is the form of the sentence."""
     rng = np.random.default_rng(options["seed"])
     words = _words(options, folder)
     samples: dict[str, Sample] = {}
@@ -103,7 +103,7 @@ def extraction(options: Mapping[str, Any], folder: Traversable) -> list[Sample]:
         ]
         prompt = ({"role": "system", "content": words["system"]}, *turns, {"role": "user", "content": text})
         sample_id = _sample_id(f"form-{form + 1}", text)
-        samples[sample_id] = Sample(sample_id, prompt, fields, cluster=f"form {form + 1}", metadata={"text": text})
+        samples[sample_id] = Sample(sample_id, prompt, fields, stratum=f"form {form + 1}", metadata={"text": text})
     return list(samples.values())
 
 
@@ -159,7 +159,7 @@ def _cloze_sample(
         prompt,
         target,
         choices,
-        cluster=right if options.get("cluster") == "answer" else name,
+        stratum=right if options.get("stratum") == "answer" else name,
     )
 
 

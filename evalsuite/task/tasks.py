@@ -186,14 +186,15 @@ def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = ()) -> Task:
 
 
 def nested(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Order samples so that every prefix is a stratified subset: 100 ⊂ 500 ⊂ all, each cluster in proportion.
+    """Order samples so that every prefix is a stratified subset: 100 ⊂ 500 ⊂ all, each stratum in proportion.
 
-    The order within a cluster is that of a hash of the id, so it does not depend on the order of the file.
+    A sample without a stratum lies in that of its cluster. The order within a stratum is that of a hash of the id, so
+    it does not depend on the order of the file.
     """
     strata: dict[str | None, list[tuple[str, Sample]]] = {}
     for sample in samples:
         digest = hashlib.sha256(sample.sample_id.encode("utf-8", "surrogatepass")).hexdigest()
-        strata.setdefault(sample.cluster, []).append((digest, sample))
+        strata.setdefault(sample.stratum or sample.cluster, []).append((digest, sample))
     placed = [
         ((rank + 0.5) / len(stratum), digest, sample)
         for stratum in strata.values()
@@ -217,7 +218,7 @@ def _read_samples(file: Traversable) -> list[Sample]:
             prompt = raw["prompt"] if isinstance(raw["prompt"], str) else tuple(raw["prompt"])
             samples.append(Sample(
                 str(raw.get("sample_id", number - 1)), prompt, raw["target"], tuple(raw.get("choices") or ()),
-                raw.get("cluster"), raw.get("metadata") or {},
+                raw.get("cluster"), raw.get("stratum"), raw.get("metadata") or {},
             ))  # fmt: skip
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SpecError(
