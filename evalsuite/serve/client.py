@@ -301,6 +301,8 @@ class Endpoint:
             verdict = judge(reply.status_code, reply.content)
         except openai.APIStatusError as error:
             verdict = judge(error.status_code, error.response.content)
+        except RuntimeError as error:  # the pool was closed under the request: the server is being restarted
+            raise ServerGoneError(f"chat: {error}") from error
         except (openai.APIConnectionError, TimeoutError) as error:
             if isinstance(error, TimeoutError) or isinstance(error.__cause__, httpx.ReadTimeout):
                 raise DeadlineError(f"no answer within {deadline_s:.0f} s") from error
