@@ -34,7 +34,3 @@ setup: .venv/ready
 .venv/uv/bin/uv:
 	$(PYTHON) -m venv .venv/uv
 	.venv/uv/bin/pip install --quiet uv
-
-ifneq ($(UV),.venv/uv/bin/uv)
-$(UV):
-endif

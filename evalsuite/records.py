@@ -13,7 +13,10 @@ Prompt = str | tuple[Message, ...]
 
 
 class Outcome(StrEnum):
-    """What became of one request. The first group is a result of the model, the second a failure of ours."""
+    """What became of one request. The first group is a result of the model, the second a failure of ours.
+
+    A result of the model stays in the denominator and is never asked again; a failure of ours leaves it.
+    """
 
     OK = "ok"
     TRUNCATED = "truncated"  # stopped by the token limit or by the end of the context
@@ -27,11 +30,6 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     TRANSPORT_ERROR = "transport_error"  # garbage instead of a reply, also after retries
     NOT_RUN = "not_run"
-
-    @property
-    def is_model_result(self) -> bool:
-        """True for a result of the model: it stays in the denominator and is never asked again."""
-        return self not in {Outcome.SERVER_DIED, Outcome.TIMEOUT, Outcome.TRANSPORT_ERROR, Outcome.NOT_RUN}
 
 
 @dataclass(frozen=True)

@@ -236,10 +236,6 @@ class Store:
         row = self.db.execute("SELECT facts FROM artifact WHERE artifact_id = ?", (artifact_id,)).fetchone()
         return None if row is None else orjson.loads(row[0])
 
-    def artifacts(self) -> dict[str, Mapping[str, Any]]:
-        """Return the facts of every model file by id."""
-        return {key: orjson.loads(facts) for key, facts in self.db.execute("SELECT artifact_id, facts FROM artifact")}
-
     def serve_id(self, launch_id: str, serve_id: str, settings: Mapping[str, Any]) -> str:
         """Remember the effective settings of a launch the first time; return the id that stands for it."""
         self.db.execute("INSERT OR IGNORE INTO serve VALUES (?, ?, ?)", (launch_id, serve_id, _dump(settings)))
