@@ -41,6 +41,6 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
             "found": llama_cpp.origin, "kind": llama_cpp.kind, "version": llama_cpp.version, "build_id": plan.build_id,
             "profile": plan.profile.name, **plan.launch(plan.reference),
         },
-        "sampling": plan.sweep.sampling.model_dump(),
+        "sampling": plan.sweep.sampling.model_dump(), "other_prompts": store.get_meta("other_prompts"),
         "tasks": {planned.task.name: planned.task.signature for planned in plan.tasks},
     })  # fmt: skip

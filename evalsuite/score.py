@@ -12,6 +12,9 @@ from evalsuite.records import Outcome, Output, Scored
 from evalsuite.run import Question, outputs_of, questions
 from evalsuite.store import PlanRow, Store
 
+Prompts = dict[tuple[str, str, int], str]
+"""The hash of the first rendered prompt by task, sample and repeat."""
+
 
 def score_plan(plan: Plan, store: Store) -> None:
     """Score every planned sample from stored answers, and put plan and scores in place of the old ones.
@@ -22,10 +25,12 @@ def score_plan(plan: Plan, store: Store) -> None:
     reasons = {row["arm"]: row["reason"] for row in store.get_meta("arms") or []}
     rows: list[PlanRow] = []
     scores: dict[str, Mapping[str, Any]] = {}
+    prompts: dict[str, Prompts] = {}
     for arm in plan.arms:
         identity = (store.get_meta("identities") or {}).get(arm.name)
         artifact_id, launch = identity or ("", {})
-        answers = store.answers(artifact_id)
+        answers, rendered = store.answers(artifact_id), store.prompts(artifact_id)
+        asked = prompts.setdefault(arm.name, {})
         for question in questions(plan, arm, artifact_id, launch):
             keys: list[str] = []
             outputs = outputs_of(plan, question, answers, keys)
@@ -33,6 +38,7 @@ def score_plan(plan: Plan, store: Store) -> None:
                 unscored = (Outcome.NOT_RUN, reasons.get(arm.name) or "not asked yet")
                 rows.append(_row(arm, question, None, *failures.get(keys[-1] if keys else "", unscored)))
                 continue
+            asked[question.task.name, question.sample.sample_id, question.repeat] = rendered[keys[0]]
             score = question.task.score(question.sample, outputs)
             if not isinstance(score, Scored):
                 rows.append(_row(arm, question, None, score.outcome, score.reason))
@@ -44,6 +50,7 @@ def score_plan(plan: Plan, store: Store) -> None:
             scores[score_key] = earned
             rows.append(_row(arm, question, score_key, score.outcome))
     store.replace_plan(rows, scores)
+    store.put_meta("other_prompts", other_prompts(prompts, plan.reference.name))
     store.put_meta("tasks", [
         {
             "task": planned.task.name, "title": planned.task.title, "chance": planned.task.chance,
@@ -52,6 +59,25 @@ def score_plan(plan: Plan, store: Store) -> None:
         }
         for planned in plan.tasks
     ])  # fmt: skip
+
+
+def other_prompts(prompts: Mapping[str, Prompts], reference: str) -> list[Mapping[str, Any]]:
+    """Return `{quant, task, differing, n}` for every arm and task whose first prompts are not the reference's.
+
+    A chat template of its own gives an arm other prompts, and then what it earns tells of the template as well. Only the
+    first prompt of a sample is compared, since the later ones hold what the model said.
+    """
+    counts: dict[tuple[str, str], list[int]] = {}
+    for arm, asked in prompts.items():
+        for key, prompt in asked.items():
+            if key in prompts[reference]:
+                count = counts.setdefault((arm, key[0]), [0, 0])
+                count[0] += prompt != prompts[reference][key]
+                count[1] += 1
+    return [
+        {"quant": arm, "task": task, "differing": differing, "n": n}
+        for (arm, task), (differing, n) in counts.items() if differing
+    ]  # fmt: skip
 
 
 def _row(arm: Arm, question: Question, score_key: str | None, outcome: Outcome, reason: str = "") -> PlanRow:

@@ -12,8 +12,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -129,14 +129,26 @@ class Store:
         self._writer: threading.Thread | None = None
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         return db
 
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        with self._spoken():
+            return self.db.execute(statement, values)
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Say what the database refuses as a StoreError."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _store_error(self._path, error) from error
+
     def _open(self) -> None:
         path = self._path
-        try:
+        with self._spoken():
             self.db = self._connect()
             check = self.db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if check != "ok":
@@ -144,8 +156,6 @@ class Store:
             self.db.executescript(_TABLES)
             self.db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
             found = int(self.db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            raise _store_error(path, error) from error
         if found != SCHEMA:
             raise StoreError(
                 f"{path}: written by another version (schema {found}, this is {SCHEMA}). Use another `out`."
@@ -172,15 +182,17 @@ class Store:
     async def append(self, row: Generation | Attempt) -> None:
         """Store a row; returns once it is committed. Raises StoreError when it cannot be (a full disk)."""
         if self._writer is None:
-            self._writer = threading.Thread(target=self._write_all, name="store-writer")
+            with self._spoken():
+                # Its own connection: a transaction of the reading thread never mixes with one of the writer's.
+                db = self._connect()
+            self._writer = threading.Thread(target=self._write_all, args=(db,), name="store-writer")
             self._writer.start()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put((row, future))
         await future
 
-    def _write_all(self) -> None:
+    def _write_all(self, db: sqlite3.Connection) -> None:
         """Commit in batches of what has queued up meanwhile, at most 32 rows, and acknowledge after the commit."""
-        db = self._connect()  # its own: a transaction of the reading thread never mixes with one of ours
         while (item := self._queue.get()) is not None:
             batch = [item]
             with suppress(queue.Empty):
@@ -191,7 +203,7 @@ class Store:
             failure: Exception | None = None
             try:
                 _commit(db, [row for row, _ in batch])
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, whatever it is
                 failure = _store_error(self._path, error)
             for _, future in batch:
                 with suppress(RuntimeError):  # the loop has gone: nobody waits any more
@@ -200,18 +212,24 @@ class Store:
 
     def answers(self, artifact_id: str) -> dict[str, tuple[str, Output]]:
         """Return (gen_key, output) by ask_key of everything a model file has answered."""
-        rows = self.db.execute("SELECT ask_key, gen_key, output FROM generation WHERE artifact_id = ?", (artifact_id,))
+        rows = self._execute("SELECT ask_key, gen_key, output FROM generation WHERE artifact_id = ?", (artifact_id,))
         return {ask: (gen, read_output(output)) for ask, gen, output in rows}
+
+    def prompts(self, artifact_id: str) -> dict[str, str]:
+        """Return the hash of the rendered prompt by ask_key of everything a model file has answered."""
+        return dict(
+            self._execute("SELECT ask_key, prompt_sha256 FROM generation WHERE artifact_id = ?", (artifact_id,))
+        )
 
     def failures(self) -> dict[str, tuple[Outcome, str]]:
         """Return the outcome and reason of the last final failure by ask_key."""
-        rows = self.db.execute("SELECT ask_key, outcome, detail FROM attempt WHERE final ORDER BY id")
+        rows = self._execute("SELECT ask_key, outcome, detail FROM attempt WHERE final ORDER BY id")
         return {ask: (Outcome(outcome), detail) for ask, outcome, detail in rows}
 
     def void(self, instance: str) -> int:
         """Withdraw every answer of one server instance that served another file than was asked; returns how many."""
         withdrawn = "SELECT ask_key, 'not_run', 1, 'withdrawn: the file changed under the server', 0, instance, ?"
-        with self.db:
+        with self._spoken(), _transaction(self.db):
             self.db.execute(
                 f"INSERT INTO attempt (ask_key, outcome, final, detail, wall_s, instance, at) {withdrawn} "
                 "FROM generation WHERE instance = ?", (_now(), instance),
@@ -220,53 +238,52 @@ class Store:
 
     def put_meta(self, key: str, value: Any) -> None:
         """Remember a JSON value."""
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+        self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
 
     def get_meta(self, key: str) -> Any:
         """Return a remembered JSON value, or None."""
-        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self._execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else orjson.loads(row[0])
 
     def put_artifact(self, artifact_id: str, facts: Mapping[str, Any]) -> None:
         """Remember the header facts of a model file."""
-        self.db.execute("INSERT OR REPLACE INTO artifact VALUES (?, ?)", (artifact_id, _dump(facts)))
+        self._execute("INSERT OR REPLACE INTO artifact VALUES (?, ?)", (artifact_id, _dump(facts)))
 
     def artifact(self, artifact_id: str) -> Mapping[str, Any] | None:
         """Return the header facts of a model file that was seen before."""
-        row = self.db.execute("SELECT facts FROM artifact WHERE artifact_id = ?", (artifact_id,)).fetchone()
+        row = self._execute("SELECT facts FROM artifact WHERE artifact_id = ?", (artifact_id,)).fetchone()
         return None if row is None else orjson.loads(row[0])
 
     def serve_id(self, launch_id: str, serve_id: str, settings: Mapping[str, Any]) -> str:
         """Remember the effective settings of a launch the first time; return the id that stands for it."""
-        self.db.execute("INSERT OR IGNORE INTO serve VALUES (?, ?, ?)", (launch_id, serve_id, _dump(settings)))
-        found = self.db.execute("SELECT serve_id FROM serve WHERE launch_id = ?", (launch_id,)).fetchone()
+        self._execute("INSERT OR IGNORE INTO serve VALUES (?, ?, ?)", (launch_id, serve_id, _dump(settings)))
+        found = self._execute("SELECT serve_id FROM serve WHERE launch_id = ?", (launch_id,)).fetchone()
         return str(found[0])
 
     def put_proxy(self, artifact_id: str, proxy_id: str, row: Mapping[str, Any]) -> None:
         """Store one measured proxy of one model file."""
-        self.db.execute("INSERT OR REPLACE INTO proxy VALUES (?, ?, ?)", (artifact_id, proxy_id, _dump(row)))
+        self._execute("INSERT OR REPLACE INTO proxy VALUES (?, ?, ?)", (artifact_id, proxy_id, _dump(row)))
 
     def proxies(self) -> dict[tuple[str, str], Mapping[str, Any]]:
         """Return every measured proxy by (artifact_id, proxy_id)."""
-        rows = self.db.execute("SELECT artifact_id, proxy_id, row FROM proxy")
+        rows = self._execute("SELECT artifact_id, proxy_id, row FROM proxy")
         return {(artifact, proxy): orjson.loads(row) for artifact, proxy, row in rows}
 
     def log(self, kind: str, arm: str, detail: str = "") -> None:
         """Note an event: a start, a stop, a crash, a restart."""
         row = (_now(), kind, arm, _clean(detail))
-        self.db.execute("INSERT INTO event (at, kind, arm, detail) VALUES (?, ?, ?, ?)", row)
+        self._execute("INSERT INTO event (at, kind, arm, detail) VALUES (?, ?, ?, ?)", row)
 
     def events(self) -> list[tuple[str, str, str, str]]:
         """Return (time, kind, arm, detail) of every event in order."""
-        return list(self.db.execute("SELECT at, kind, arm, detail FROM event ORDER BY id"))
+        return list(self._execute("SELECT at, kind, arm, detail FROM event ORDER BY id"))
 
     def replace_plan(self, rows: Iterable[PlanRow], scores: Mapping[str, Mapping[str, Any]]) -> None:
         """Put a new plan with its scores in place of the old one, in one commit.
 
         `scores` maps a score_key to `value, outcome, answer, margin, metrics, output`.
         """
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._spoken(), _transaction(self.db):
             self.db.execute("DELETE FROM plan")
             self.db.executemany(
                 "INSERT INTO plan VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -280,27 +297,33 @@ class Store:
                 [(key, s["value"], s["outcome"], _clean(s["answer"]), s["margin"], _dump(s["metrics"]), _clean(s["output"]))
                  for key, s in scores.items()],
             )  # fmt: skip
-            self.db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self.db.execute("ROLLBACK")
-            raise _store_error(self._path, error) from error
 
     def items(self) -> list[tuple[Any, ...]]:
         """Return (arm, task, sample_id, repeat, cluster, outcome, reason, value, answer, margin, metrics, output) rows.
 
         In the order of the plan: arm, task, sample, repeat; value is None where a sample is unscored.
         """
-        return list(self.db.execute(
+        return list(self._execute(
             "SELECT arm, task, sample_id, repeat, cluster, coalesce(score.outcome, plan.outcome), reason, value, answer, "
             "margin, metrics, output FROM plan LEFT JOIN score USING (score_key) ORDER BY plan.rowid"
         ))  # fmt: skip
 
 
-def _commit(db: sqlite3.Connection, rows: Sequence[Generation | Attempt]) -> None:
-    at = _now()
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _commit(db: sqlite3.Connection, rows: Sequence[Generation | Attempt]) -> None:
+    at = _now()
+    with _transaction(db):
         for row in rows:
             if isinstance(row, Generation):
                 db.execute(
@@ -314,11 +337,6 @@ def _commit(db: sqlite3.Connection, rows: Sequence[Generation | Attempt]) -> Non
                     "INSERT INTO attempt VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
                     (row.ask_key, row.outcome, row.final, _clean(row.detail), row.wall_s, row.instance, at),
                 )
-        db.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
 
 
 def read_output(text: str | bytes) -> Output:
@@ -337,7 +355,7 @@ def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:
         future.set_exception(failure)
 
 
-def _store_error(path: Path, error: sqlite3.Error) -> StoreError:
+def _store_error(path: Path, error: Exception) -> StoreError:
     if "full" in str(error):
         return StoreError(f"{path}: the disk is full. What was acknowledged is safe; free some space and run again.")
     return StoreError(f"{path}: {error}. Check the disk, or use another `out`.")

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,36 @@ def test_full_disk_is_told_and_loses_nothing(tmp_path: Path):
             append(store, generation(2, text="x" * 1_000_000))
         append(store, generation(3))
         assert set(store.answers("sha256:0")) == {"ask-1", "ask-3"}
+
+
+@pytest.mark.parametrize("write", [
+    lambda store: store.put_meta("plan", "x" * 1_000_000), lambda store: store.put_artifact("a", {"x": "x" * 1_000_000}),
+    lambda store: store.put_proxy("a", "p", {"x": "x" * 1_000_000}), lambda store: store.log("crash", "a", "x" * 1_000_000),
+    lambda store: store.serve_id("l", "s", {"x": "x" * 1_000_000}),
+])  # fmt: skip
+def test_full_disk_is_told_whatever_is_written(tmp_path: Path, write: Callable[[Store], object]):
+    """Facts, proxies and events that find no room are refused with a StoreError as well."""
+    Store(tmp_path).close()
+    with SmallDisk(tmp_path) as store, pytest.raises(StoreError, match="the disk is full"):
+        write(store)
+
+
+def test_row_that_cannot_be_written_is_told(tmp_path: Path):
+    """A row that no database takes fails alone: whoever waits for it is told, and later rows are stored."""
+    odd = replace(generation(1), timings={"ms": 2**70})
+    with Store(tmp_path) as store:
+        with pytest.raises(StoreError, match="64-bit"):
+            append(store, odd)
+        append(store, generation(2))
+        assert set(store.answers("sha256:0")) == {"ask-2"}
+
+
+def test_removed_directory_is_told(tmp_path: Path):
+    """A directory that was removed while it was open is told at the first row, without waiting for ever."""
+    with Store(tmp_path / "out") as store:
+        shutil.rmtree(tmp_path / "out")
+        with pytest.raises(StoreError, match="unable to open"):
+            append(store, generation(1))
 
 
 def test_damage_is_noticed(tmp_path: Path):

@@ -51,7 +51,9 @@ def analyse(tables: Tables) -> dict[str, Any]:
             "pairs": pairs,
             "correlations": correlations,
             **{key: [] for key in LATER},
-            "gates": gate_rows(quants, tasks, chance, scores, tables.proxies, reference),
+            "gates": gate_rows(
+                quants, tasks, chance, scores, tables.proxies, dict(tables.header) | {"reference": reference}
+            ),
             "claims": claim_rows(pairs, correlations, reference),
             "notes": _notes(quants, tasks, pairs),
         }

@@ -29,15 +29,17 @@ def gate_rows(
     chance: Mapping[str, float],
     scores: Sequence[Row],
     proxies: pd.DataFrame,
-    reference: str,
+    header: Mapping[str, Any],
 ) -> list[Row]:
     """Return every gate as `{name, passed, detail}`; `passed` is None where there is nothing to judge by."""
     by_task = [row for row in scores if row["task"] != MEAN_OF_TASKS]
+    reference = str(header["reference"])
     return [
         _gate("reference repeated (A/A)", *_replicate(quants)),
         _gate("every quant complete", *_complete(quants, by_task)),
         _gate(f"unscored at most {percent(MAX_UNSCORED, 0)}", *_unscored(by_task)),
         _gate("unscored alike for all quants", *_unscored_alike(tasks)),
+        _gate("same prompts as the reference", *_same_prompts(header.get("other_prompts"))),
         *(
             _gate(f"above chance: {task.task}", *_above_chance(task, chance[task.task], reference, by_task))
             for task in tasks
@@ -96,6 +98,13 @@ def _unscored_alike(tasks: Sequence[TaskScores]) -> tuple[bool, str]:
             p = float(chi2_contingency(table, correction=False).pvalue)
             different += [f"{task.task} (χ² p {p_value(p)})"] if p < ALPHA else []
     return not different, _listed(different) or "no quant loses more samples to failures of ours than chance allows"
+
+
+def _same_prompts(others: Sequence[Mapping[str, Any]] | None) -> tuple[bool | None, str]:
+    if others is None:
+        return None, "the tables do not say what was asked"
+    different = [f"{row['quant']} × {row['task']} ({row['differing']} of {row['n']})" for row in others]
+    return not different, _listed(different) or "every quant was asked the same, byte for byte"
 
 
 def _above_chance(task: TaskScores, chance: float, reference: str, scores: Sequence[Row]) -> tuple[bool | None, str]:
