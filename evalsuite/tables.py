@@ -7,6 +7,10 @@ from typing import Any
 import pandas as pd
 
 
+SCORE_COLUMNS = ("quant", "task", "score", "n", "se")
+CHUNK_COLUMNS = ("quant", "corpus", "tool", "chunk", "ln_ppl", "ln_ppl_ratio", "kld", "rms_dp", "same_top_p")
+
+
 @dataclass(frozen=True)
 class Tables:
     """Everything the analysis needs; no server, no store.
@@ -18,6 +22,9 @@ class Tables:
     cluster, answer, margin (log-odds of the right choice in nats, or NaN), output`.
     `proxies`, a row a quant × corpus: `quant, corpus, tool`, then any of `ppl, ppl_se, ppl_ratio, kld_mean, kld_mean_se,
     kld_median, kld_p99, kld_p999, kld_max, rms_dp, same_top_p` (nats, or shares in [0, 1]), `n_tokens`.
+    `scores`, a row a quant × task whose samples nobody has: `quant, task, score (in [0, 1]), n, se` (NaN where not stated).
+    `chunks`, a row a quant × corpus × tool × chunk of the text: `quant, corpus, tool, chunk`, then means over its tokens:
+    `ln_ppl, ln_ppl_ratio, kld, rms_dp, same_top_p`.
     `header`: `model`, `reference`, and whatever describes the run: builds, settings, hashes, notes.
     """
 
@@ -26,3 +33,5 @@ class Tables:
     items: pd.DataFrame
     proxies: pd.DataFrame
     header: Mapping[str, Any] = field(default_factory=dict)
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SCORE_COLUMNS))
+    chunks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CHUNK_COLUMNS))
