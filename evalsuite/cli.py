@@ -99,7 +99,9 @@ def plan(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None, 
     from evalsuite.sweep import open_sweep, out_folder
 
     with Store(out_folder(sweep)) as store, Screen() as screen:
-        opened = open_sweep(sweep, store, llama_cpp=llama_cpp, data=_data(data), accept_changes=True, progress=screen)
+        opened = open_sweep(
+            sweep, store, llama_cpp=llama_cpp, data=_data(data), accept_changes=True, remember=False, progress=screen
+        )
         planned = opened.plan
         rows = [
             {
@@ -136,9 +138,8 @@ def proxies(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, as_json: AsJson 
         _print_json({"proxies": rows, "problems": problems})
     else:
         for row in rows:
-            typer.echo(
-                f"{row['quant']:<24} {row['corpus']:<12} {row['tool']:<16} PPL {row['ppl']:.4f}  KLD {row['kld_mean']:.6f}"
-            )
+            ppl, kld = ("–" if row[key] is None else f"{row[key]:.6f}" for key in ("ppl", "kld_mean"))
+            typer.echo(f"{row['quant']:<24} {row['corpus']:<12} {row['tool']:<16} PPL {ppl}  KLD {kld}")
     raise typer.Exit(1 if problems else 0)
 
 

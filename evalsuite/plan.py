@@ -1,19 +1,21 @@
 """From what was asked to every run it implies: arms, tasks with their samples, proxies; all checks before any server runs."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from importlib.resources.abc import Traversable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from evalsuite.errors import SpecError
 from evalsuite.gguf import GgufFacts, artifact_id, read_gguf, shards
-from evalsuite.identity import content_id, seed_of
+from evalsuite.identity import content_id, seed_of, text_sha256
 from evalsuite.records import Sampling
 from evalsuite.serve.launch import Profile, launch_settings, read_profile
 from evalsuite.shipped import shipped
-from evalsuite.spec import ProxyEntry, QuantEntry, Sweep, TaskEntry
+from evalsuite.spec import ProxyEntry, QuantEntry, Sweep, TaskEntry, read_text
 from evalsuite.store import Store
 from evalsuite.task.tasks import Task, expand, load
 
@@ -39,10 +41,18 @@ class Quant:
     facts: GgufFacts | None
     stamp: Stamp
 
+    @property
+    def identity(self) -> str:
+        """The id of the file's content, or the url where nothing is known of the content before it is asked."""
+        return self.facts.artifact_id if self.facts else str(self.url)
+
 
 @dataclass(frozen=True)
 class Arm:
-    """The unit of serving: a quant with a template and a KV-cache type. `replicate` counts further runs of the same."""
+    """The unit of serving: a quant with a template and a KV-cache type. `replicate` counts further runs of the same.
+
+    `template` is a copy that nobody edits while it is served.
+    """
 
     name: str
     quant: Quant
@@ -61,7 +71,10 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every arm through every task. `reference` is the arm that the others are compared with; it comes first."""
+    """Every arm through every task. `reference` is the arm that the others are compared with; it comes first.
+
+    Each proxy has the copy of its text; a corpus is named by its file.
+    """
 
     sweep: Sweep
     arms: tuple[Arm, ...]
@@ -98,8 +111,9 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Check everything that can be checked without a server, and lay out the work.
 
-    `base` is the folder that the sweep's paths are relative to; `data` replaces task data by task name; `say` is told what
-    is being read. Raises SpecError; problems of several quants are told together.
+    `base` is the folder that the sweep's paths are relative to, itself absolute; `data` replaces task data by task name;
+    `say` is told what is being read. Templates and texts are copied into the store's folder. Raises SpecError; problems of
+    several quants are told together.
     """
     profile = read_profile(sweep.server, base)
     extra = [base / folder for folder in sweep.tasks_from]
@@ -109,32 +123,14 @@ def make_plan(
     reference, *others = _quants(sweep, base, store, say)
     _check_same_model(reference, others)
     _check_context(profile, [reference, *others])
-    templates = [None if name == "own" else base / name for name in sweep.templates]
-    for template in templates:
-        if template is not None and not template.is_file():
-            raise SpecError(f"templates: {template}: no such file.")
-    for kv_cache in sweep.kv_cache:
-        if kv_cache not in KV_CACHE_TYPES:
-            raise SpecError(f"kv_cache: {kv_cache!r} is not one of {', '.join(KV_CACHE_TYPES)}.")
-    dimensions = list(product(templates, sweep.kv_cache))
-    arms = [
-        Arm(_arm_name(quant, template, kv_cache, sweep), quant, template, kv_cache)
-        for quant in [reference, *others]
-        for template, kv_cache in dimensions
-    ]
-    if sweep.replicate_reference:
-        arms.insert(1, replace(arms[0], name=f"{arms[0].name} (again)", replicate=1))
-    proxies = tuple((proxy, _proxy_text(proxy.text, base)) for proxy in sweep.proxies)
-    for proxy in sweep.proxies:
-        if proxy.tool == "forced" and proxy.ctx >= profile.ctx:
-            raise SpecError(
-                f"proxies: ctx: {proxy.ctx} does not fit a slot of {profile.ctx} tokens; use less, or a larger `ctx`."
-            )
+    out = store.folder.absolute()
+    arms = _arms([reference, *others], sweep, base, out)
+    proxies = _proxies(sweep, reference, profile, base, out)
     tasks = []
     for entry in entries:
         say(f"reading task {entry.task}")
         tasks.append(PlannedTask(load(entry, base=base, extra=extra), entry.repeats))
-    return Plan(sweep, tuple(arms), tuple(tasks), proxies, profile, build_id, store.folder)
+    return Plan(sweep, arms, tuple(tasks), proxies, profile, build_id, out)
 
 
 def file_stamp(paths: Sequence[Path]) -> Stamp | None:
@@ -146,19 +142,18 @@ def file_stamp(paths: Sequence[Path]) -> Stamp | None:
     return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
-def check_unchanged(plan: Plan, store: Store, *, accept: bool) -> list[str]:
-    """Compare the plan with the last one of this directory; return what changed, in sentences.
+def check_unchanged(plan: Plan, store: Store, *, accept: bool, remember: bool) -> list[str]:
+    """Compare the plan with the one that this directory remembers, and `remember` it instead; return what changed.
 
-    Added quants, tasks and samples are taken as they come. A change under which finished answers no longer count
-    (sampling, server settings, another build, another file under a name) is a SpecError unless `accept`.
+    Added quants, tasks and samples are taken as they come. A change under which finished answers or proxies no longer
+    count (sampling, server settings, another build, reference, or file under a name) is a SpecError unless `accept`.
     """
     now = _fingerprint(plan)
-    before = store.get_meta("plan")
-    if before is None or before == now:
-        store.put_meta("plan", now)
-        return []
+    before = store.get_meta("plan") or now
     breaking = [
-        f"{key}: was {before[key]}, is {now[key]}" for key in ("build", "launch", "sampling") if before[key] != now[key]
+        f"{key}: was {before[key]}, is {now[key]}"
+        for key in ("build", "launch", "sampling", "reference")
+        if before.get(key, now[key]) != now[key]
     ]
     breaking += [
         f"{kind} {name} is not what it was"
@@ -169,14 +164,15 @@ def check_unchanged(plan: Plan, store: Store, *, accept: bool) -> list[str]:
     if breaking and not accept:
         shown = "".join(f"\n    {line}" for line in sorted(breaking))
         raise SpecError(
-            f"{plan.out}: the sweep changed since the last run, and answers that are there would not count any more:{shown}\n"
+            f"{plan.out}: the sweep changed since the last run, and work that is done would not count any more:{shown}\n"
             "    Use another `out`, or add --accept-changes to ask again what is affected; old answers stay in the store."
         )
     changes = sorted(breaking)
     for kind in ("quants", "tasks"):
         changes += [f"{kind[:-1]} {name} is new" for name in sorted(now[kind].keys() - before[kind].keys())]
         changes += [f"{kind[:-1]} {name} is gone" for name in sorted(before[kind].keys() - now[kind].keys())]
-    store.put_meta("plan", now)
+    if remember:
+        store.put_meta("plan", now)
     return changes
 
 
@@ -185,9 +181,8 @@ def _fingerprint(plan: Plan) -> dict[str, Any]:
         "build": plan.build_id,
         "launch": plan.launch(plan.reference),
         "sampling": plan.sweep.sampling.model_dump(),
-        "quants": {
-            arm.quant.name: arm.quant.facts.artifact_id if arm.quant.facts else arm.quant.url for arm in plan.arms
-        },
+        "reference": plan.reference.quant.identity,
+        "quants": {arm.quant.name: arm.quant.identity for arm in plan.arms},
         "tasks": {
             # Not the limit: a longer prefix of the same samples is an addition.
             planned.task.name: {"signature": planned.task.signature, "version": planned.task.version}
@@ -200,6 +195,41 @@ def _with_data(entry: TaskEntry, data: Mapping[str, str]) -> TaskEntry:
     return entry.model_copy(update={"data": str(Path(data[entry.task]).absolute())}) if entry.task in data else entry
 
 
+def _arms(quants: Sequence[Quant], sweep: Sweep, base: Path, out: Path) -> tuple[Arm, ...]:
+    """Return each quant under each template and KV-cache type, the reference and its replicate first."""
+    for kv_cache in sweep.kv_cache:
+        if kv_cache not in KV_CACHE_TYPES:
+            raise SpecError(f"kv_cache: {kv_cache!r} is not one of {', '.join(KV_CACHE_TYPES)}.")
+    varied = {*sweep.templates, *sweep.kv_cache} - {"own", "f16"}
+    attached = [quant.name for quant in quants if quant.url]
+    if varied and attached:
+        raise SpecError(
+            f"quants: {', '.join(attached)}: a server that runs already keeps its own template and KV cache, so "
+            f"{', '.join(sorted(varied))} cannot be asked of it. Leave the `url` or the `templates` and `kv_cache` out."
+        )
+    kept = [None if name == "own" else _keep(base / Path(name).expanduser(), out) for name in sweep.templates]
+    arms = [
+        Arm(_arm_name(quant, template, kv_cache, sweep), quant, template, kv_cache)
+        for quant, template, kv_cache in product(quants, kept, sweep.kv_cache)
+    ]
+    sources = [
+        f"{quant.paths[0] if quant.paths else quant.url} (template {template}, KV cache {kv_cache})"
+        for quant, template, kv_cache in product(quants, sweep.templates, sweep.kv_cache)
+    ]
+    if sweep.replicate_reference:
+        arms.insert(1, replace(arms[0], name=f"{arms[0].name} (again)", replicate=1))
+        sources.insert(1, sources[0])
+    named: dict[str, str] = {}
+    for arm, source in zip(arms, sources, strict=True):
+        if arm.name in named:
+            raise SpecError(
+                f"quants: two are named {arm.name!r}: {named[arm.name]} and {source}. Give a quant another `name`, rename "
+                "a template's file, or drop what is there twice."
+            )
+        named[arm.name] = source
+    return tuple(arms)
+
+
 def _arm_name(quant: Quant, template: Path | None, kv_cache: str, sweep: Sweep) -> str:
     """Name an arm by its quant and by those dimensions that vary in the sweep."""
     parts = [f"template {template.stem if template else 'own'}"] if len(sweep.templates) > 1 else []
@@ -207,17 +237,54 @@ def _arm_name(quant: Quant, template: Path | None, kv_cache: str, sweep: Sweep) 
     return f"{quant.name} [{', '.join(parts)}]" if parts else quant.name
 
 
-def _proxy_text(name: str, base: Path) -> Path:
+def _proxies(
+    sweep: Sweep, reference: Quant, profile: Profile, base: Path, out: Path
+) -> tuple[tuple[ProxyEntry, Path], ...]:
+    """Return each proxy with the copy of its text."""
+    proxies = []
+    for proxy in sweep.proxies:
+        text = _keep(_proxy_text(proxy.text, base), out)
+        if proxy.tool == "forced" and proxy.ctx >= profile.ctx:
+            raise SpecError(
+                f"proxies: ctx: {proxy.ctx} does not fit a slot of {profile.ctx} tokens; use less, or a larger `ctx`."
+            )
+        if proxy.tool == "llama-perplexity" and reference.url:
+            raise SpecError(
+                "proxies: llama-perplexity needs the file of the reference, not a `url`. Use `tool: forced`."
+            )
+        n_bytes, n_tokens = text.stat().st_size, proxy.ctx * (2 if proxy.tool == "llama-perplexity" else 1)
+        if n_bytes + 2 < n_tokens:  # no token is empty, but for a BOS and a blank that may be put before the text
+            raise SpecError(
+                f"proxies: text: {proxy.text}: {n_bytes} bytes give fewer than the {n_tokens} tokens that {proxy.tool} "
+                "needs. Take a longer text or a smaller `ctx`."
+            )
+        proxies.append((proxy, text))
+    for (tool, corpus), count in Counter((proxy.tool, text.stem) for proxy, text in proxies).items():
+        if count > 1:
+            raise SpecError(
+                f"proxies: {count} are {tool} on {corpus!r}, and a report tells them apart by the name of the text's file "
+                "only. Rename a file, or measure one of them under another `out`."
+            )
+    return tuple(proxies)
+
+
+def _proxy_text(name: str, base: Path) -> Traversable:
     """Return the file of a proxy's text: a path, or the name of a text that ships with evalsuite."""
     if name.startswith("task:"):
         raise SpecError(
             f"proxies: text: {name!r}: the conversations of a task are not supported as a text yet; give a file."
         )
-    shipped_text = shipped("tasks") / "texts" / f"{name}.txt"
-    path = Path(str(shipped_text)) if shipped_text.is_file() else base / Path(name).expanduser()
-    if not path.is_file():
-        raise SpecError(f"proxies: text: {path}: no such file, and no shipped text of that name.")
-    return path
+    texts = shipped("tasks") / "texts"
+    return texts / f"{name}.txt" if (texts / f"{name}.txt").is_file() else base / Path(name).expanduser()
+
+
+def _keep(file: Traversable, out: Path) -> Path:
+    """Copy a text to where nobody edits it while it is used; its folder is named by its content."""
+    text = read_text(file)
+    kept = out / "inputs" / text_sha256(text)[:16] / file.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text, encoding="utf-8")
+    return kept
 
 
 def _quants(sweep: Sweep, base: Path, store: Store, say: Callable[[str], None]) -> list[Quant]:
@@ -239,12 +306,10 @@ def _quants(sweep: Sweep, base: Path, store: Store, say: Callable[[str], None]) 
             quants.append(_quant(entry, path, store))
         except SpecError as error:
             problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}. Check the path and its permissions.")
     if problems:
         raise SpecError("\n    ".join([f"{len(problems)} of {len(found)} files cannot be used:", *problems]))
-    names = [quant.name for quant in quants]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        same = ", ".join(str(quant.paths[0] if quant.paths else quant.url) for quant in quants if quant.name == name)
-        raise SpecError(f"quants: two are named {name!r}: {same}. Give one of them a `name`.")
     if len(quants) < 2:
         raise SpecError("quants: nothing but the reference. Name at least one other file.")
     return quants
@@ -334,8 +399,12 @@ def _check_context(profile: Profile, quants: Sequence[Quant]) -> None:
 
 
 def proxy_id(plan: Plan, arm: Arm, proxy: ProxyEntry, text: Path) -> str:
-    """Name one measurement of one proxy on one arm's settings; the model file is the other half of the key."""
+    """Name one measurement of one proxy: on one arm's settings, against one reference under its own.
+
+    The model file is the other half of the key.
+    """
     return content_id("proxy", {
         "proxy": proxy.model_dump(), "text": text.read_text(encoding="utf-8"), "build": plan.build_id,
         "launch": plan.launch(arm), "replicate": arm.replicate,
+        "reference": [plan.reference.quant.identity, plan.launch(plan.reference)],
     })  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -118,14 +119,19 @@ def read_sweep(path: Path) -> Sweep:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: Path, model: type[Model], *, text: str | None = None) -> Model:
+def read_text(file: Traversable) -> str:
+    """Read a file of the user's, every line end as a line feed; SpecError when it cannot be read or is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecError(f"{file}: cannot be read: {reason}. Check the path.") from error
+
+
+def read_yaml(path: Traversable, model: type[Model], *, text: str | None = None) -> Model:
     """Read a YAML file into a model; unknown keys, wrong types and broken YAML are SpecErrors with file and line."""
     if text is None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise SpecError(f"{path}: cannot be read: {reason}. Check the path.") from error
+        text = read_text(path)
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)

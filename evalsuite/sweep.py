@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite.describe import describe
-from evalsuite.errors import MachineError
 from evalsuite.plan import Plan, check_unchanged, make_plan
 from evalsuite.proxy.measure import measure_perplexity
 from evalsuite.run import ArmResult, Progress, Silent, run
@@ -50,20 +49,21 @@ def out_folder(sweep: Path) -> Path:
 
 def open_sweep(
     path: Path, store: Store, *, llama_cpp: Path | None = None, data: Mapping[str, str] | None = None,
-    accept_changes: bool = False, progress: Progress | None = None,
+    accept_changes: bool = False, remember: bool = True, progress: Progress | None = None,
 ) -> Sweep:  # fmt: skip
     """Read a sweep and check it against everything that needs no server.
 
     `llama_cpp` names the folder of a build, `data` replaces the data of tasks by name, and `accept_changes` goes on where
-    the sweep was changed so that finished answers no longer count. Raises SpecError or MachineError.
+    the sweep was changed so that finished work no longer counts; what is only looked at is not to `remember` as the plan
+    that the next one is compared with. Raises SpecError or MachineError.
     """
     said = progress or Silent()
     found = find_llama_cpp(llama_cpp)
     plan = make_plan(
-        read_sweep(path), base=path.parent, store=store, build_id=build_id(found), data=data,
+        read_sweep(path), base=path.parent.absolute(), store=store, build_id=build_id(found), data=data,
         say=lambda text: said.phase("checking", text),
     )  # fmt: skip
-    changes = check_unchanged(plan, store, accept=accept_changes)
+    changes = check_unchanged(plan, store, accept=accept_changes, remember=remember)
     return Sweep(plan, store, found, tuple(changes))
 
 
@@ -72,24 +72,18 @@ def run_sweep(sweep: Sweep, *, progress: Progress | None = None, patience: Patie
     said = progress or Silent()
     arms = asyncio.run(run(sweep.plan, sweep.store, sweep.llama_cpp, progress=said, patience=patience))
     sweep.store.put_meta("arms", [vars(arm) for arm in arms])
-    return finish(sweep, arms=arms, problems=_perplexity(sweep, said), progress=said)
+    problems = measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
+    return finish(sweep, arms=arms, problems=problems, progress=said)
 
 
 def measure_proxies(sweep: Sweep, *, progress: Progress | None = None) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Measure the proxies of a sweep without asking its tasks; return a row a quant and corpus, and what went wrong."""
     said = progress or Silent()
     arms = asyncio.run(run(replace(sweep.plan, tasks=()), sweep.store, sweep.llama_cpp, progress=said))
-    problems = [f"{arm.arm}: {arm.reason}" for arm in arms if arm.reason] + _perplexity(sweep, said)
+    problems = [f"{arm.arm}: {arm.reason}" for arm in arms if arm.reason]
+    problems += measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
     describe(sweep.plan, sweep.store, sweep.llama_cpp)
     return sweep.store.get_meta("proxies"), problems
-
-
-def _perplexity(sweep: Sweep, said: Progress) -> list[str]:
-    """Run llama-perplexity where the sweep wants it; a machine without it still gets everything else."""
-    try:
-        return measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
-    except MachineError as error:
-        return [str(error)]
 
 
 def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress: Progress | None = None) -> Finished:

@@ -36,6 +36,18 @@ def models(bench: Bench) -> Path:
     return bench.folder / "models"
 
 
+def put(bench: Bench, name: str, content: str | bytes) -> str:
+    path = bench.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return name
+
+
+def proxy(bench: Bench, *names: str, tool: str = "forced", content: bytes = b"word " * 99) -> None:
+    """Measure a proxy on each text."""
+    bench.write(proxies=[{"tool": tool, "text": put(bench, name, content), "ctx": 256} for name in names])
+
+
 SWEEPS: list[tuple[str, Callable[[Bench], object], str]] = [
     ("missing reference", lambda b: b.write(reference="models/none.gguf"), "none.gguf: no such file. Check the path"),
     ("truncated file", lambda b: cut(models(b) / "small.gguf"), "small.gguf: not a readable GGUF file, or cut short"),
@@ -70,11 +82,66 @@ SWEEPS: list[tuple[str, Callable[[Bench], object], str]] = [
     ("context larger than the model's", lambda b: b.write(server={"ctx": 65536}), "was trained with 32768"),
     ("context that is no multiple", lambda b: b.write(server={"ctx": 1000}), "say 1024"),
     ("unknown KV-cache type", lambda b: b.write(kv_cache=["q3"]), "kv_cache: 'q3' is not one of"),
-    ("missing template", lambda b: b.write(templates=["own", "fixed.jinja"]), "fixed.jinja: no such file"),
+    ("missing template", lambda b: b.write(templates=["own", "fixed.jinja"]), "fixed.jinja: cannot be read: No such"),
+    (
+        "template that is not UTF-8",
+        lambda b: b.write(templates=[put(b, "latin.jinja", b"\xe9")]),
+        "latin.jinja: cannot be read: not UTF-8 text",
+    ),
+    (
+        "two templates with one name",
+        lambda b: b.write(templates=[put(b, f"{when}/chat.jinja", when) for when in ("before", "after")]),
+        "ref.gguf (template before/chat.jinja, KV cache f16) and FOLDER/models/ref.gguf (template after/chat.jinja, KV",
+    ),
+    ("a KV-cache type twice", lambda b: b.write(kv_cache=["f16", "f16"]), "two are named 'ref [kv f16]'"),
+    (
+        "a quant with the name of the replicate",
+        lambda b: b.write(quants=[{"name": "ref (again)", "path": "models/big.gguf"}]),
+        "two are named 'ref (again)'",
+    ),
+    (
+        "KV cache for a url",
+        lambda b: b.write(quants=[{"name": "theirs", "url": "http://127.0.0.1:9"}], kv_cache=["f16", "q8_0"]),
+        "theirs: a server that runs already keeps its own template and KV cache, so q8_0 cannot be asked of it",
+    ),
+    (
+        "template for a url",
+        lambda b: b.write(quants=[{"name": "theirs", "url": "http://127.0.0.1:9"}], templates=["fixed.jinja"]),
+        "fixed.jinja cannot be asked of it",
+    ),
     (
         "missing proxy text",
         lambda b: b.write(proxies=[{"tool": "forced", "text": "wiki.txt"}]),
-        "wiki.txt: no such file",
+        "wiki.txt: cannot be read",
+    ),
+    (
+        "proxy text that is not UTF-8",
+        lambda b: proxy(b, "a.txt", content=b"\xff" * 999),
+        "a.txt: cannot be read: not UTF-8",
+    ),
+    (
+        "proxy text shorter than a chunk",
+        lambda b: proxy(b, "a.txt", content=b"x" * 253),
+        "253 bytes give fewer than the 256",
+    ),
+    (
+        "proxy text shorter than two chunks",
+        lambda b: proxy(b, "a.txt", tool="llama-perplexity", content=b"x" * 300),
+        "300 bytes give fewer than the 512 tokens that llama-perplexity needs",
+    ),
+    ("two proxy texts with one name", lambda b: proxy(b, "a/x.txt", "b/x.txt"), "proxies: 2 are forced on 'x'"),
+    (
+        "llama-perplexity on a url",
+        lambda b: [
+            proxy(b, "a.txt", tool="llama-perplexity", content=b"x" * 999),
+            b.write(reference={"name": "theirs", "url": "http://127.0.0.1:9"}),
+        ],
+        "llama-perplexity needs the file of the reference",
+    ),
+    (
+        "a path that no system opens",
+        lambda b: b.write(quants=[f"models/{'x' * 300}.gguf"]),
+        "cannot be read: File name too long",
     ),
     (
         "proxy chunk larger than a slot",
@@ -93,7 +160,7 @@ def test_bad_sweep(bench: Bench, command: Callable[..., tuple[int, str]], monkey
     spoil(bench)
     status, message = command("run", bench.write(), "--llama-cpp", bench.fake)
     assert status in {2, 3}
-    assert said in message
+    assert said.replace("FOLDER", str(bench.folder)) in message
     assert not (bench.folder / "results" / "logs").exists()
 
 
@@ -179,6 +246,45 @@ def test_data_with_line_separators_and_bad_rows(bench: Bench, command: Callable[
     file.write_text("\n".join([*rows, '{"prompt": 1']) + "\n", encoding="utf-8")
     status, message = command("plan", bench.path, "--llama-cpp", bench.fake)
     assert (status, "samples.jsonl:5: not a sample" in message) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"target": "B"}, "target: 'B' is not the index (from 0) of one of at least two choices; there are 2"),
+        ({"target": 2}, "target: 2 is not the index"),
+        ({"target": -1}, "target: -1 is not the index"),
+        ({"target": True}, "target: True is not the index"),
+        ({"choices": []}, "target: 0 is not the index (from 0) of one of at least two choices; there are 0"),
+        ({"choices": None}, "target: 0 is not the index"),
+        ({"choices": [" A"]}, "target: 0 is not the index"),
+        ({"choices": "AB"}, "not a sample: choices"),
+        ({"prompt": ["role", "user"]}, "not a sample: prompt"),
+    ],
+)
+def test_sample_that_cannot_be_scored(bench: Bench, command: Callable[..., tuple[int, str]], row: dict, said: str):
+    """A row of an own task whose right choice is not among its choices is named by its line before anything is asked."""
+    sample = {"prompt": "One", "target": 0, "choices": [" A", " B"]}
+    rows = [json.dumps(entry) + "\n" for entry in (sample, sample | row)]
+    (bench.folder / "tasks" / "letters" / "samples.jsonl").write_text("".join(rows))
+    status, message = command("plan", bench.write(tasks=["letters"]), "--llama-cpp", bench.fake)
+    assert (status, f"samples.jsonl:2: {said}" in message) == (2, True)
+
+
+@pytest.mark.parametrize(("data", "said"), [(".", "Is a directory"), ("none.jsonl", "No such file")])
+def test_data_that_is_no_file(bench: Bench, command: Callable[..., tuple[int, str]], data: str, said: str):
+    """--data that names a folder or nothing is refused with the path."""
+    words = ("--data", f"ends={bench.folder / data}", "--llama-cpp", bench.fake)
+    status, message = command("plan", bench.write(tasks=["ends"]), *words)
+    assert (status, f"cannot be read: {said}" in message) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_model_that_may_not_be_read(bench: Bench, command: Callable[..., tuple[int, str]]):
+    """A GGUF without read permission is told like any other file that cannot be used."""
+    (models(bench) / "small.gguf").chmod(0)
+    status, message = command("plan", bench.write(), "--llama-cpp", bench.fake)
+    assert (status, "small.gguf: cannot be read: Permission denied" in message) == (2, True)
 
 
 def test_llama_cpp_folder_without_server(bench: Bench, tmp_path: Path, command: Callable[..., tuple[int, str]]):

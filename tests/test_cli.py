@@ -71,6 +71,15 @@ def test_exports_hold_every_row_and_the_reports_scores(bench: Bench, answer: Cal
         assert reported[key] == pytest.approx(mean)
 
 
+def test_plan_disarms_nothing(bench: Bench, answer: Callable[..., tuple[int, str]]):
+    """`plan` tells of an edit under which answers no longer count, and `run` is refused for it as if nobody had looked."""
+    answer("run", bench.write(tasks=["ends"]), "--llama-cpp", bench.fake)
+    path = bench.write(sampling={"temperature": 0.7})
+    status, out = answer("plan", path, "--llama-cpp", bench.fake, "--json")
+    assert (status, "sampling: was" in json.loads(out)["changes"][0]) == (0, True)
+    assert answer("run", path, "--llama-cpp", bench.fake)[0] == 2
+
+
 def test_same_store_same_bytes(bench: Bench, answer: Callable[..., tuple[int, str]]):
     """A report that is written twice has the same bytes, page and numbers."""
     answer("run", bench.write(tasks=["ends"]), "--llama-cpp", bench.fake)

@@ -290,14 +290,13 @@ def test_agreement_with_llama_perplexity(llama_cpp, ladder, tmp_path):
     """
     reference, *quants = [ladder / f"{name}.gguf" for name in ("F16", "Q8_0", "Q4_0", "MXFP4")]
     text = HARBOUR.read_text(encoding="utf-8")
-    tool, base, log = llama_cpp.tools["perplexity"], tmp_path / "base", tmp_path / "log"
-    llama_perplexity.run_base(
-        tool, reference, HARBOUR, base, ctx=256, chunks=5, n_vocab=49152, threads=1, log=log, progress=silent
-    )
+    base, log = tmp_path / "base", tmp_path / "log"
+    tool = llama_perplexity.Tool(llama_cpp.tools["perplexity"], threads=1, log=log)
+    llama_perplexity.run_base(tool, reference, HARBOUR, base, ctx=256, chunks=5, n_vocab=49152, progress=silent)
     ours = asyncio.run(forced_positions(llama_cpp, reference, text, log))
     found, wanted = [], []
     for quant in quants:
-        printout = llama_perplexity.run_kld(tool, quant, base, threads=1, log=log, progress=silent)
+        printout = llama_perplexity.run_kld(tool, quant, base, progress=silent)
         wanted.append(llama_perplexity.proxy_row(printout, ctx=256, **CORPUS))
         theirs = asyncio.run(forced_positions(llama_cpp, quant, text, log))
         found.append(summarise(ours, theirs, ctx=256, **CORPUS))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from evalsuite.errors import MachineError, SpecError
 from evalsuite.proxy.llama_perplexity import (
     Printout,
+    Tool,
     base_size,
     parse,
     proxy_row,
@@ -254,31 +255,48 @@ def test_incomplete_base_is_refused(tmp_path):
         read_base(base)
 
 
-def program(tmp_path: Path, body: str) -> Path:
+def program(tmp_path: Path, body: str, **more: float) -> Tool:
     """Write a stand-in for llama-perplexity, a program of its own."""
     path = tmp_path / "tool"
-    path.write_text(f"#!{sys.executable}\nimport os, sys, time\n{body}\n", encoding="utf-8")
+    path.write_text(f"#!{sys.executable}\nimport os, signal, sys, time\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
-    return path
+    return Tool(path, threads=1, log=tmp_path / "log", **more)
 
 
 def saying(name: str) -> str:
     return f"print(open({str(GOLD / name)!r}, encoding='utf-8').read())"
 
 
-def kld(tool: Path, tmp_path: Path, progress=silent) -> Printout:
+def kld(tool: Tool, tmp_path: Path, progress=silent) -> Printout:
     write_base(tmp_path / "base", 256, 10, 5)
-    return run_kld(tool, Path("q.gguf"), tmp_path / "base", threads=1, log=tmp_path / "log", progress=progress)
+    return run_kld(tool, Path("q.gguf"), tmp_path / "base", progress=progress)
 
 
 def test_settings_are_fixed_and_the_environment_is_clean(tmp_path, monkeypatch):
-    """Every quant gets the same explicit settings, whatever LLAMA_ARG_* the shell holds; context is the base's."""
-    monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "64")
-    kld(program(tmp_path, f"print(sys.argv[1:], 'LLAMA_ARG_CTX_SIZE' in os.environ)\n{saying('Q4_0.log')}"), tmp_path)
+    """Every quant gets the same explicit settings whatever the shell holds, and none of its secrets; context is the base's."""
+    for name in ("LLAMA_ARG_CTX_SIZE", "HF_TOKEN", "EVALSUITE_API_KEY"):
+        monkeypatch.setenv(name, "64")
+    kld(program(tmp_path, f"print(sys.argv[1:], [*os.environ])\n{saying('Q4_0.log')}"), tmp_path)
     first = (tmp_path / "log").read_text(encoding="utf-8").splitlines()[0]
-    for words in ("'-c', '256'", "'-b', '2048'", "'-fa', 'on'", "'-ctk', 'f16', '-ctv', 'f16'", "'-ngl', '0'"):
+    for words in (
+        "'-c', '256'",
+        "'-b', '2048'",
+        "'-fa', 'on'",
+        "'-ctk', 'f16', '-ctv', 'f16'",
+        "'-ngl', '0'",
+        "'PATH'",
+    ):
         assert words in first
-    assert first.endswith("False")
+    assert not re.search("LLAMA_ARG|HF_TOKEN|API_KEY", first)
+
+
+def test_tool_that_falls_silent_is_ended(tmp_path):
+    """A program that prints nothing more, and hears no SIGTERM, is ended, and the error says so."""
+    wedged = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('pid', os.getpid(), flush=True)\ntime.sleep(600)"
+    with pytest.raises(MachineError, match="it said nothing for 1 s and was ended"):
+        kld(program(tmp_path, wedged, silence_s=1), tmp_path)
+    pid = int((tmp_path / "log").read_text(encoding="utf-8").split()[-1])
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_progress_comes_from_the_rows(tmp_path):
@@ -306,7 +324,7 @@ def test_crash_after_a_complete_table_is_an_error(tmp_path):
 def test_missing_program_is_an_error(tmp_path):
     """A program that is not there is an error with its name."""
     with pytest.raises(MachineError, match="nowhere"):
-        kld(tmp_path / "nowhere", tmp_path)
+        kld(Tool(tmp_path / "nowhere", threads=1, log=tmp_path / "log"), tmp_path)
 
 
 def test_child_ends_with_an_exception(tmp_path):
@@ -325,17 +343,17 @@ def test_child_ends_with_an_exception(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
-def base_of(tool: Path, tmp_path: Path, n_vocab: int) -> Printout:
+def base_of(tool: Tool, tmp_path: Path, n_vocab: int) -> Printout:
+    base = tmp_path / "base"
     return run_base(
-        tool, Path("f16.gguf"), GOLD / "text.txt", tmp_path / "base", ctx=256, chunks=5, n_vocab=n_vocab, threads=1,
-        log=tmp_path / "log", progress=silent,
-    )  # fmt: skip
+        tool, Path("f16.gguf"), GOLD / "text.txt", base, ctx=256, chunks=5, n_vocab=n_vocab, progress=silent
+    )
 
 
 def test_disk_space_is_checked_before(tmp_path):
     """A base file that cannot fit is refused before anything runs, with the gigabytes needed and free."""
     with pytest.raises(MachineError, match=r"needs \d{4,}\.\d\d GB and [\d.]+ GB are free"):
-        base_of(tmp_path / "nowhere", tmp_path, n_vocab=2**33)
+        base_of(program(tmp_path, ""), tmp_path, n_vocab=2**33)
 
 
 def test_short_text_is_the_users_to_mend(tmp_path):
@@ -360,13 +378,12 @@ def test_unfinished_base_is_not_left(tmp_path):
 @pytest.mark.live
 def test_real_run_of_a_model_against_itself(llama_cpp, smollm2, tmp_path):
     """The real program writes a whole base, and the model against its own base has KLD 0 and PPL ratio 1."""
-    tool, log, base = llama_cpp.tools["perplexity"], tmp_path / "log", tmp_path / "base"
-    settings = {"threads": 1, "log": log, "progress": silent}
+    base, tool = tmp_path / "base", Tool(llama_cpp.tools["perplexity"], threads=1, log=tmp_path / "log")
     reference = run_base(
-        tool, smollm2, GOLD / "text.txt", base, ctx=128, chunks=3, n_vocab=49152, **settings
+        tool, smollm2, GOLD / "text.txt", base, ctx=128, chunks=3, n_vocab=49152, progress=silent
     )  # fmt: skip
     found = proxy_row(
-        run_kld(tool, smollm2, base, **settings), ctx=128, corpus="harbour", corpus_sha256="0",
+        run_kld(tool, smollm2, base, progress=silent), ctx=128, corpus="harbour", corpus_sha256="0",
         base_ppl=reference.statistics["Final PPL"][0],
     )  # fmt: skip
     assert (found.chunks, found.n_tokens) == (3, 189)

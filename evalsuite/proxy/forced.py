@@ -161,16 +161,15 @@ async def force(
     chunks: int,
     n_probs: int,
     parallel: int,
-    parse_special: bool = False,
     progress: Progress,
 ) -> list[list[Position]]:
     """Make the model write the text in chunks of `ctx` tokens; return what it thought at every scored position.
 
     A short text gives fewer chunks than asked for; less than one is a SpecError. `parallel` chunks are under way at a
-    time, and every slot of the server must hold more than `ctx` tokens. `parse_special` reads the markers of a chat
-    template as special tokens, which llama-perplexity does not. MachineError when a token can be forced in no way.
+    time, and every slot of the server must hold more than `ctx` tokens. The markers of a chat template are plain text,
+    as they are to llama-perplexity. MachineError when a token can be forced in no way.
     """
-    cut = await _cut(ask, text, ctx, chunks, parse_special=parse_special)
+    cut = await _cut(ask, text, ctx, chunks)
     total = sum(len(chunk.ids) - chunk.first for chunk in cut)
     turn, done = asyncio.Semaphore(parallel), 0
 
@@ -213,10 +212,10 @@ class _Cut:
                 start = at
 
 
-async def _cut(ask: Ask, text: str, ctx: int, chunks: int, *, parse_special: bool) -> list[_Cut]:
+async def _cut(ask: Ask, text: str, ctx: int, chunks: int) -> list[_Cut]:
     start = (await ask("/tokenize", {"content": "", "add_special": True}))["tokens"]  # BOS, if the model has it added
     printable = (await ask("/tokenize", {"content": "a"}))["tokens"][-1]
-    body = {"content": text, "add_special": True, "parse_special": parse_special, "with_pieces": True}
+    body = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
     tokens = (await ask("/tokenize", body))["tokens"]
     if len(tokens) < ctx:
         raise SpecError(f"The text has {len(tokens)} tokens and a chunk {ctx}. Take a longer text or a smaller ctx.")

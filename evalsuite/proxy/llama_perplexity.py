@@ -25,7 +25,7 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from evalsuite.errors import MachineError, SpecError
 from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, finite
 from evalsuite.serve import guard
-from evalsuite.serve.process import error_lines
+from evalsuite.serve.process import _PASSED_ON, error_lines
 
 Progress = Callable[[int, int], None]
 """Called with the chunks done and the chunks in all."""
@@ -51,6 +51,20 @@ _TOO_SHORT = re.compile(r"you need at least (\d+) tokens[\s\S]*tokenizes to only
 _FEWEST_TOKENS = 100  # below this there are rows but no final blocks
 
 _HEADER = struct.Struct("<8sIii")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """llama-perplexity and how it is run: what it prints goes to `log`, and after `silence_s` without a word it is ended.
+
+    Between two lines lie the load of a model or a batch of 2048 tokens, which may take long on a small machine.
+    """
+
+    program: Path
+    threads: int
+    log: Path
+    gpu_layers: str = "0"
+    silence_s: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -207,19 +221,9 @@ def read_base(base: Path) -> tuple[int, int, int]:
 
 
 def run_base(
-    tool: Path,
-    model: Path,
-    text: Path,
-    base: Path,
-    *,
-    ctx: int,
-    chunks: int,
-    n_vocab: int,
-    threads: int,
-    gpu_layers: int = 0,
-    log: Path,
+    tool: Tool, model: Path, text: Path, base: Path, *, ctx: int, chunks: int, n_vocab: int, kv_cache: str = "f16",
     progress: Progress,
-) -> Printout:
+) -> Printout:  # fmt: skip
     """Run the reference over the text and write its base file, which appears under its name only when it is whole.
 
     A short text gives fewer chunks than asked for. `n_vocab` serves to foresee the size. SpecError when it
@@ -231,7 +235,7 @@ def run_base(
     unfinished = base.with_name(f"{base.name}.part")
     arguments = ["-f", text, "--chunks", chunks, "--kl-divergence-base", unfinished]
     try:
-        printout = _run([tool, "-m", model, *arguments, *_settings(ctx, threads, gpu_layers)], log, progress)
+        printout = _run(tool, model, arguments, ctx, kv_cache, progress)
         read_base(unfinished)
         unfinished.replace(base)
     finally:
@@ -239,25 +243,19 @@ def run_base(
     return printout
 
 
-def run_kld(
-    tool: Path, model: Path, base: Path, *, threads: int, gpu_layers: int = 0, log: Path, progress: Progress
-) -> Printout:
+def run_kld(tool: Tool, model: Path, base: Path, *, kv_cache: str = "f16", progress: Progress) -> Printout:
     """Compare a quant with a base file; context and tokens are the base's. MachineError when the run fails."""
     ctx, _, _ = read_base(base)
-    arguments = ["--kl-divergence", "--kl-divergence-base", base]
-    return _run([tool, "-m", model, *arguments, *_settings(ctx, threads, gpu_layers)], log, progress)
+    return _run(tool, model, ["--kl-divergence", "--kl-divergence-base", base], ctx, kv_cache, progress)
 
 
-def _settings(ctx: int, threads: int, gpu_layers: int) -> list[object]:
+def _settings(ctx: int, kv_cache: str) -> list[object]:
     """Name every setting that changes the arithmetic; a chunk never exceeds a batch.
 
     On a model of 135 M parameters and 635 tokens another `-ub` or `-fa` alone moved PPL by up to .7 %.
     """
     batch = ctx * max(1, 2048 // ctx)
-    return [
-        *("-c", ctx, "-b", batch, "-ub", min(512, batch), "-fa", "on", "-ctk", "f16", "-ctv", "f16"),
-        *("-ngl", gpu_layers, "-t", threads),
-    ]
+    return ["-c", ctx, "-b", batch, "-ub", min(512, batch), "-fa", "on", "-ctk", kv_cache, "-ctv", kv_cache]
 
 
 def _require_space(base: Path, needed: int) -> None:
@@ -269,40 +267,52 @@ def _require_space(base: Path, needed: int) -> None:
         )
 
 
-def _run(command: Sequence[object], log: Path, progress: Progress) -> Printout:
-    words = [str(word) for word in command]
-    with _child(words, log) as process:
+def _run(tool: Tool, model: Path, arguments: Sequence[object], ctx: int, kv_cache: str, progress: Progress) -> Printout:
+    command = [tool.program, "-m", model, *arguments, *_settings(ctx, kv_cache)]
+    words = [str(word) for word in (*command, "-ngl", tool.gpu_layers, "-t", tool.threads)]
+    problems, said, since = [], 0, time.monotonic()
+    with _child(words, tool.log) as process:
         while process.poll() is None:
-            _report(log, progress)
+            before, said = said, _report(tool.log, progress)
+            if said > before:
+                since = time.monotonic()
+            elif time.monotonic() - since > tool.silence_s:
+                problems = [f"it said nothing for {tool.silence_s:g} s and was ended"]
+                break
             time.sleep(0.2)
-    _report(log, progress)
-    text = log.read_text(encoding="utf-8", errors="replace")
+    _report(tool.log, progress)
+    text = tool.log.read_text(encoding="utf-8", errors="replace")
     if short := _TOO_SHORT.search(text):
         raise SpecError(
             f"The text has {short[2]} tokens and llama-perplexity needs {short[1]}. Take more text or a smaller ctx."
         )
     printout = parse(text)
-    code = process.returncode
-    problems = [*([f"it exited with code {code}"] if code else []), *printout.problems]
-    if problems:
-        raise MachineError(f"llama-perplexity: {'; '.join(problems)}. Command: {' '.join(words)}{error_lines(log)}")
+    if process.returncode and not problems:
+        problems = [f"it exited with code {process.returncode}"]
+    if problems := [*problems, *printout.problems]:
+        raise MachineError(
+            f"llama-perplexity: {'; '.join(problems)}. Command: {' '.join(words)}{error_lines(tool.log)}"
+        )
     return printout
 
 
 @contextmanager
 def _child(words: Sequence[str], log: Path) -> Iterator[Popen[bytes]]:
-    """Run a program for the length of a `with` block, both streams into the log, LLAMA_* settings kept from it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
+    """Run a program for the length of a `with` block, both streams into the log, settings and secrets kept from it."""
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | {"LANG": "C.UTF-8"}
     guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *words]
     stdin = DEVNULL if sys.platform == "linux" else PIPE  # elsewhere the guard watches a pipe
     with log.open("wb") as out, Popen(guarded, stdout=out, stderr=STDOUT, stdin=stdin, env=environment) as process:
         try:
             yield process
         finally:
-            process.terminate()
+            if process.stdin is None:  # else the guard ends it when the pipe closes
+                process.kill()
 
 
-def _report(log: Path, progress: Progress) -> None:
+def _report(log: Path, progress: Progress) -> int:
+    """Tell how many chunks are done; return how many characters have been printed."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if planned := _PLANNED.search(text):
         progress(len(_ROW.findall(text) or _PLAIN_ROW.findall(text)), int(planned[1]))
+    return len(text)

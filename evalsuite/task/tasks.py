@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalsuite.errors import SpecError, did_you_mean
 from evalsuite.identity import content_id
 from evalsuite.records import Outcome, Output, Sample, Sampling, Score, Scored
 from evalsuite.shipped import shipped
-from evalsuite.spec import TaskEntry, read_yaml
+from evalsuite.spec import TaskEntry, read_text, read_yaml
 from evalsuite.task.generators import GENERATORS
 from evalsuite.task.scorers import SCORERS, score_choice
 from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate
@@ -100,11 +100,11 @@ class SuiteFile(BaseModel):
 def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
     """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line."""
     file = folder / "task.yaml"
-    read = read_yaml(Path(str(file)), TaskFile, text=file.read_text(encoding="utf-8"))
+    read = read_yaml(file, TaskFile)
     if read.generator is not None and data is None:
         samples = GENERATORS[read.generator["name"]](read.generator, folder)
     else:
-        samples = _read_samples(data or folder / str(read.data))
+        samples = _read_samples(data or folder / str(read.data), choosing=read.solver != "generate")
     ids = {sample.sample_id for sample in samples}
     if len(ids) != len(samples):
         raise SpecError(f"{file}: {len(samples) - len(ids)} samples repeat the id of another. Give each its own.")
@@ -144,7 +144,7 @@ def suites(extra: Sequence[Path] = ()) -> dict[str, SuiteFile]:
         folder = root / "suites"
         files = [file for file in folder.iterdir() if file.name.endswith(".yaml")] if folder.is_dir() else []
         for file in sorted(files, key=lambda file: file.name):
-            suite = read_yaml(Path(str(file)), SuiteFile, text=file.read_text(encoding="utf-8"))
+            suite = read_yaml(file, SuiteFile)
             if suite.name in found:
                 raise SpecError(f"{file}: two suites are named {suite.name!r}. Rename one.")
             found[suite.name] = suite
@@ -203,27 +203,44 @@ def nested(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(sample for *_, sample in sorted(placed, key=lambda place: place[:2]))
 
 
-def _read_samples(file: Traversable) -> list[Sample]:
-    """Read JSONL, split at line feeds only: U+2028 and U+0085 occur inside strings."""
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise SpecError(f"{file}: no such file. Check `data`.") from None
+class _Row(BaseModel):
+    """One line of a task's data; keys that it does not name are left alone."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+    sample_id: str | None = None
+    prompt: str | tuple[Mapping[str, Any], ...]
+    target: Any
+    choices: tuple[str, ...] | None = None
+    cluster: str | None = None
+    stratum: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+def _read_samples(file: Traversable, *, choosing: bool) -> list[Sample]:
+    """Read JSONL; where the solver is `choosing`, the target must be the index of one of at least two choices."""
     samples = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(file).split("\n"), 1):  # no other line ends: U+2028 occurs inside strings
         if not line.strip():
             continue
         try:
-            raw = orjson.loads(line)
-            prompt = raw["prompt"] if isinstance(raw["prompt"], str) else tuple(raw["prompt"])
-            samples.append(Sample(
-                str(raw.get("sample_id", number - 1)), prompt, raw["target"], tuple(raw.get("choices") or ()),
-                raw.get("cluster"), raw.get("stratum"), raw.get("metadata") or {},
-            ))  # fmt: skip
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            row = _Row.model_validate(orjson.loads(line))
+        except (orjson.JSONDecodeError, ValidationError) as error:
+            said = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                said = ": ".join([*map(str, first["loc"]), str(first["msg"])])
             raise SpecError(
-                f"{file}:{number}: not a sample: {error!r}. Keys: sample_id, prompt, target, choices."
+                f"{file}:{number}: not a sample: {said}. Keys: sample_id, prompt, target, choices."
             ) from error
+        choices = row.choices or ()
+        if choosing and not (len(choices) > 1 and type(row.target) is int and 0 <= row.target < len(choices)):
+            raise SpecError(
+                f"{file}:{number}: target: {row.target!r} is not the index (from 0) of one of at least two choices; there "
+                f"are {len(choices)}."
+            )
+        samples.append(Sample(
+            row.sample_id or str(number - 1), row.prompt, row.target, choices, row.cluster, row.stratum, row.metadata or {}
+        ))  # fmt: skip
     if not samples:
         raise SpecError(f"{file}: holds no samples.")
     return samples

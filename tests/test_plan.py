@@ -1,0 +1,175 @@
+"""A plan holds what was read: nothing that is edited, moved or named alike afterwards gets under another's name."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from toys import HURRY, Bench, toy_gguf
+
+from evalsuite.cli import main
+from evalsuite.errors import SpecError
+from evalsuite.run import Silent
+from evalsuite.store import Store
+from evalsuite.sweep import Finished, open_sweep, out_folder, run_sweep
+
+TEXT = "The fish in the harbour knows nothing about that, and so the boat went out over the water. " * 20
+FORCED = {"tool": "forced", "text": "text.txt", "ctx": 64, "chunks": 2, "n_probs": 20}
+
+
+class Watching(Silent):
+    """Keeps what each arm was told to be doing."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def phase(self, arm: str, doing: str) -> None:
+        self.seen.append((arm, doing))
+
+    def forced(self) -> set[str]:
+        """The arms that a text was forced upon."""
+        return {arm for arm, doing in self.seen if doing.startswith("KLD")}
+
+
+def forcing(bench: Bench) -> Path:
+    (bench.folder / "text.txt").write_text(TEXT)
+    return bench.write(tasks=["ends"], replicate_reference=False, proxies=[FORCED])
+
+
+def watched(bench: Bench, *, accept_changes: bool = False) -> tuple[Finished, set[str]]:
+    """Run the sweep; also give the arms that a text was forced upon."""
+    watching = Watching()
+    with Store(bench.folder / "results") as store:
+        opened = open_sweep(bench.write(), store, llama_cpp=bench.fake, accept_changes=accept_changes)
+        return run_sweep(opened, progress=watching, patience=HURRY), watching.forced()
+
+
+def test_sweep_by_a_relative_path(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A sweep named from its own folder finds its models, templates and texts, although servers run elsewhere."""
+    forcing(bench)
+    (bench.folder / "plain.jinja").write_text("{{ messages }}")
+    bench.write(templates=["plain.jinja"])
+    monkeypatch.chdir(bench.folder)
+    path = Path(bench.path.name)
+    with Store(out_folder(path)) as store:
+        finished = run_sweep(open_sweep(path, store, llama_cpp=bench.fake), patience=HURRY)
+    assert ([arm.reason for arm in finished.arms], finished.is_complete) == ([""] * 3, True)
+
+
+def test_what_is_edited_after_the_check_is_not_used(bench: Bench):
+    """Template and text are served and measured as they were when the sweep was read, line ends as line feeds."""
+    (bench.folder / "mine.jinja").write_bytes(b"first\r\n{{ messages }}")
+    forcing(bench)
+    with Store(bench.folder / "results") as store:
+        opened = open_sweep(bench.write(templates=["mine.jinja"]), store, llama_cpp=bench.fake)
+        (bench.folder / "mine.jinja").write_text("second {{ messages }}")
+        (bench.folder / "text.txt").write_text("Something else. " * 99)
+        assert run_sweep(opened, patience=HURRY).is_complete
+        served = {
+            json.loads(settings)["chat_template"] for (settings,) in store.db.execute("SELECT settings FROM serve")
+        }
+        measured = {row["corpus_sha256"] for row in store.proxies().values()}
+    assert served == {"first\n{{ messages }}"}
+    assert measured == {hashlib.sha256(TEXT.encode()).hexdigest()}
+
+
+def test_kld_belongs_to_its_reference(bench: Bench):
+    """Another reference is refused by default, and every quant is measured against it afresh."""
+    forcing(bench)
+    assert watched(bench)[1] == {"ref", "big", "small"}
+    assert watched(bench)[1] == set()
+    bench.write(reference="models/big.gguf")
+    with pytest.raises(SpecError, match="reference: was"):
+        watched(bench)
+    finished, forced = watched(bench, accept_changes=True)
+    assert (finished.is_complete, forced) == (True, {"ref", "big", "small"})
+    rows = {row["quant"]: row["kld_mean"] for row in finished.analysis["proxies"]}
+    assert (rows["big"], rows["ref"] > 0, rows["small"] > 0) == (0, True, True)
+
+
+def test_lost_positions_are_measured_again(bench: Bench):
+    """A new quant in a directory whose file of positions is gone is measured: the reference is forced once more."""
+    forcing(bench)
+    watched(bench)
+    for kept in (bench.folder / "results" / "proxies").iterdir():
+        kept.unlink()
+    toy_gguf(bench.folder / "models" / "new.gguf", weight=0.9)
+    finished, forced = watched(bench)
+    assert (finished.is_complete, forced) == (True, {"ref", "new"})
+
+
+def test_nothing_is_forced_without_the_reference(bench: Bench):
+    """Where the reference could not be served, the others say so without forcing the text first."""
+    watching = Watching()
+    with Store(bench.folder / "results") as store:
+        opened = open_sweep(forcing(bench), store, llama_cpp=bench.fake)
+        toy_gguf(bench.folder / "new.gguf", weight=0.75).replace(bench.folder / "models" / "ref.gguf")
+        finished = run_sweep(opened, progress=watching, patience=HURRY)
+    assert all("the reference has not been measured" in arm.reason for arm in finished.arms[1:])
+    assert watching.forced() == set()
+
+
+PERPLEXITY = f"""#!{sys.executable}
+import struct, sys
+from pathlib import Path
+gold = Path({str(Path(__file__).parent / "gold" / "llama-perplexity")!r})
+words, ppl = sys.argv[1:], "25.449536"
+with open(Path(__file__).with_name("asked"), "a") as asked:
+    print(*words, file=asked)
+base = Path(words[words.index("--kl-divergence-base") + 1])
+if "--kl-divergence" in words:
+    log = (gold / "Q4_0.log").read_text(encoding="utf-8")
+    print("" if "small.gguf" in words[1] else log.replace("25.449536", ppl))
+elif "short.txt" in words[words.index("-f") + 1]:
+    print((gold / "short.log").read_text(encoding="utf-8"))
+else:
+    base.write_bytes(struct.pack("<8sIii", b"_logits_", 256, 440, 5) + bytes(4 * 256 * 5 + 2 * 5 * 127 * 444))
+    print((gold / "base.log").read_text(encoding="utf-8"))
+"""
+
+
+def perplexing(bench: Bench, *texts: str, program: str = PERPLEXITY, **changes: object) -> Path:
+    """Write a sweep with a stand-in for llama-perplexity, which fails for `small` and finds `short.txt` too short."""
+    tool = bench.fake / "llama-perplexity"
+    tool.write_text(program, encoding="utf-8")
+    tool.chmod(0o755)
+    for text in texts:
+        (bench.folder / text).write_text(TEXT)
+    entries = [{"tool": "llama-perplexity", "text": text, "ctx": 256, "chunks": 5} for text in texts]
+    return bench.write(tasks=["ends"], replicate_reference=False, proxies=entries, **changes)
+
+
+def test_one_failed_measurement_leaves_the_others_alone(bench: Bench):
+    """A text that proves too short and a quant that fails are told, and everything else is measured."""
+    perplexing(bench, "first.txt", "short.txt", "last.txt")
+    finished = bench.run()
+    assert [problem[:42] for problem in finished.problems] == [
+        "small: llama-perplexity: 0 of 1 chunks hav",
+        "llama-perplexity on short: The text has 19",
+        "small: llama-perplexity: 0 of 1 chunks hav",
+    ]
+    measured = {(row["quant"], row["corpus"]) for row in finished.analysis["proxies"]}
+    assert measured == {(quant, corpus) for quant in ("ref", "big") for corpus in ("first", "last")}
+
+
+def test_each_arm_is_measured_with_its_own_kv_cache(bench: Bench):
+    """llama-perplexity gets the KV-cache type of the arm, the base that of the reference."""
+    perplexing(bench, "text.txt", kv_cache=["q8_0", "f16"], quants=["models/big.gguf"])
+    finished = bench.run()
+    asked = (bench.fake / "asked").read_text(encoding="utf-8")
+    kinds = [line.split(" -ctk ")[1].split()[0] for line in asked.splitlines()]
+    assert (finished.problems, kinds) == ((), ["q8_0", "q8_0", "f16", "q8_0", "f16"])
+    assert len(finished.analysis["proxies"]) == 4
+
+
+def test_undefined_proxy_is_a_dash(bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """`proxies` prints a dash where a broken quant has no perplexity, and every other figure."""
+    broken = PERPLEXITY.replace('ppl = sys.argv[1:], "25.449536"', 'ppl = sys.argv[1:], "nan"')
+    path = perplexing(bench, "text.txt", program=broken, quants=["models/big.gguf"])
+    monkeypatch.setattr(sys, "argv", ["evalsuite", "proxies", str(path), "--llama-cpp", str(bench.fake)])
+    assert main() == 0
+    assert [line.split()[0::2] for line in capsys.readouterr().out.splitlines()] == [
+        ["ref", "llama-perplexity", "–", "0.292739"],
+        ["big", "llama-perplexity", "–", "0.292739"],
+    ]
