@@ -45,10 +45,9 @@ from evalsuite.plan import Plan
 from evalsuite.records import Generate, Sampling
 from evalsuite.run import Silent, run
 from evalsuite.serve.fake import install_fake
-from evalsuite.serve.launch import arguments, read_profile
+from evalsuite.serve.launch import arguments, in_flight, read_profile
 from evalsuite.serve.llama_cpp import LlamaCpp, find_llama_cpp
 from evalsuite.serve.process import Address, ServerProcess
-from evalsuite.serve.serving import in_flight
 from evalsuite.spec import ServerEntry
 from evalsuite.store import Store
 from evalsuite.sweep import open_sweep

@@ -3,16 +3,16 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from evalsuite.errors import EvalsuiteError, MachineError, ServerError, SpecError, StoreError
 from evalsuite.identity import answer_key, ask_key, content_id, request_json
 from evalsuite.plan import Arm, Plan, file_stamp
 from evalsuite.proxy.measure import forced_missing, measure_forced
-from evalsuite.records import Outcome, Output, Request, Sample
+from evalsuite.records import Generate, Outcome, Output, Request, Sample
 from evalsuite.serve.client import Answered, DeadlineError, Endpoint, RefusedError, ServerGoneError
 from evalsuite.serve.launch import arguments
 from evalsuite.serve.llama_cpp import LlamaCpp
@@ -21,6 +21,8 @@ from evalsuite.serve.serving import Attached, Expected, Patience, Serving, effec
 from evalsuite.store import Attempt, Generation, Store
 from evalsuite.task.solvers import Dialogue, replay
 from evalsuite.task.tasks import Task
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -90,6 +92,10 @@ class Question:
         )  # fmt: skip
 
 
+Identity = tuple[str, Mapping[str, Any]]
+"""What an arm's keys are made of: the artifact id and the launch settings."""
+
+
 @dataclass(frozen=True)
 class Session:
     """What one run works with."""
@@ -124,11 +130,21 @@ async def run(
     everything that follows worthless.
     """
     session = Session(plan, store, llama_cpp, progress or Silent(), patience or Patience())
-    identities = {arm.name: await identify(session, arm) for arm in plan.arms}
+    identities: dict[str, Identity] = {}
+    results: dict[str, ArmResult] = {}
+    for arm in plan.arms:
+        try:
+            identities[arm.name] = await identify(session, arm)
+        except ServerError as error:
+            _failed(session, arm, error)
+            results[arm.name] = ArmResult(arm.name, plan.n_samples, 0, 0, plan.n_samples, "failed", str(error))
     store.put_meta("identities", identities)
-    remaining = {arm.name: unanswered(plan, arm, store, *identities[arm.name]) for arm in plan.arms}
+    served = [arm for arm in plan.arms if arm.name in identities]
+    remaining = {arm.name: unanswered(plan, arm, store, *identities[arm.name]) for arm in served}
     session.progress.total(sum(len(questions) for questions in remaining.values()))
-    return [await run_arm(session, arm, identities[arm.name], remaining[arm.name]) for arm in plan.arms]
+    for arm in served:
+        results[arm.name] = await run_arm(session, arm, identities[arm.name], remaining[arm.name])
+    return [results[arm.name] for arm in plan.arms]
 
 
 def questions(plan: Plan, arm: Arm, artifact_id: str, launch: Mapping[str, Any]) -> Iterator[Question]:
@@ -163,27 +179,25 @@ def outputs_of(
     return replay(_dialogue(plan, question), stored)
 
 
-async def identify(session: Session, arm: Arm) -> tuple[str, Mapping[str, Any]]:
-    """Return what an arm's keys are made of: the artifact id and the launch settings.
+async def identify(session: Session, arm: Arm) -> Identity:
+    """Return what an arm's keys are made of; a `url` is asked what it serves.
 
-    A `url` is asked what it serves; the same answer to a fixed text, within 0.02 nats, is the same artifact. Raises
-    SpecError when it cannot be the model of the reference.
+    Raises ServerError when nothing answers there, and SpecError when it cannot be the model of the reference.
     """
-    plan, store, quant = session.plan, session.store, arm.quant
-    if quant.facts is not None:
-        return quant.facts.artifact_id, plan.launch(arm)
-    serving = Attached(
-        str(quant.url), patience=session.patience, note=lambda kind, detail: store.log(kind, arm.name, detail)
-    )
-    try:
-        endpoint = await serving.ready()
-        meta = dict(serving.model.get("meta") or {})
-        _check_attached(arm, plan, meta)
-        described = {"model_path": endpoint.props.get("model_path"), **meta}
-        artifact = _attached_id(store, described, serving.canary_logprob)
-        return artifact, {"attached": dict(effective_settings(endpoint))}
-    finally:
-        await serving.close()
+    if arm.quant.facts is not None:
+        return arm.quant.facts.artifact_id, session.plan.launch(arm)
+    async with serve(session, arm) as serving:
+        return await _attached_identity(session, arm, serving)
+
+
+async def _attached_identity(session: Session, arm: Arm, serving: Serving) -> Identity:
+    """Read what a url serves: the same description, and the same answer to a fixed text, is the same artifact."""
+    endpoint = await serving.ready()
+    meta = dict(endpoint.model.get("meta") or {})
+    _check_attached(arm, session.plan, meta)
+    described = {"model_path": endpoint.props.get("model_path"), **meta}
+    artifact = _attached_id(session.store, described, serving.canary or 0.0)
+    return artifact, {"attached": dict(effective_settings(endpoint))}
 
 
 def _check_attached(arm: Arm, plan: Plan, meta: Mapping[str, Any]) -> None:
@@ -208,16 +222,14 @@ def _check_attached(arm: Arm, plan: Plan, meta: Mapping[str, Any]) -> None:
 def _attached_id(store: Store, described: Mapping[str, Any], canary: float) -> str:
     known = store.get_meta("attached") or []
     for entry in known:
-        if entry["described"] == described and abs(entry["canary"] - canary) < 0.02:
+        if entry["described"] == described and abs(entry["canary"] - canary) < Attached.drift_nats:
             return str(entry["artifact_id"])
     artifact = content_id("attached", {"described": described, "canary": round(canary, 3)})
     store.put_meta("attached", [*known, {"described": described, "canary": canary, "artifact_id": artifact}])
     return artifact
 
 
-async def run_arm(
-    session: Session, arm: Arm, identity: tuple[str, Mapping[str, Any]], remaining: Sequence[Question]
-) -> ArmResult:
+async def run_arm(session: Session, arm: Arm, identity: Identity, remaining: Sequence[Question]) -> ArmResult:
     """Serve one arm and ask what remains; whatever goes wrong with it is in its result."""
     plan, store, progress = session.plan, session.store, session.progress
     artifact_id, launch = identity
@@ -225,21 +237,25 @@ async def run_arm(
     reused = planned - len(remaining)
     if not remaining and not forced_missing(plan, arm, artifact_id, store):
         return ArmResult(arm.name, planned, reused, 0, 0, "ok")
-    started, asked, reason = time.monotonic(), None, ""
+    started, asked, reasons = time.monotonic(), None, list[str]()
     try:
         progress.phase(arm.name, "loading")
         async with serve(session, arm) as serving:
             endpoint = await serving.ready()
+            if arm.quant.facts is None and await _attached_identity(session, arm, serving) != identity:
+                raise ServerError(
+                    f"{arm.quant.url} serves another quant than a moment ago. Run again.", kind="wrong_model"
+                )
             asked = Asked(serving, _serve_id(store, arm, plan, launch, endpoint), store.answers(artifact_id))
-            await _ask_all(session, arm, remaining, asked)
-            await measure_forced(plan, arm, artifact_id, serving, store, progress.phase)
+            if stopped := await _ask_all(session, arm, remaining, asked):
+                reasons.append(f"tasks stopped by the server's refusal: {', '.join(stopped)}")
+            try:
+                await measure_forced(plan, arm, artifact_id, serving, store, progress.phase)
+            except (MachineError, SpecError) as error:
+                reasons.append(_failed(session, arm, error))
             await serving.finish()
-    except StoreError:
-        raise
-    except (MachineError, TaskStoppedError) as error:
-        reason = str(error)
-        store.log("failed", arm.name, reason)
-        progress.say(f"{arm.name}: {reason}")
+    except (MachineError, SpecError) as error:
+        reasons.append(_failed(session, arm, error))
         if isinstance(error, ServerError) and error.kind == "wrong_model" and asked is not None:
             voided = sum(store.void(instance) for instance in asked.serving.instances)
             progress.say(f"{arm.name}: {voided} answers are withdrawn.")
@@ -247,8 +263,18 @@ async def run_arm(
     missing = sum(outputs_of(plan, question, answers) is None for question in remaining)
     wall_s = time.monotonic() - started
     asking_s = asked.asking_s if asked else 0.0
-    status = "failed" if reason else "partial" if missing else "ok"
+    status = "failed" if reasons else "partial" if missing else "ok"
+    reason = " ".join(dict.fromkeys(reasons))
     return ArmResult(arm.name, planned, reused, len(remaining) - missing, missing, status, reason, wall_s, asking_s)
+
+
+def _failed(session: Session, arm: Arm, error: EvalsuiteError) -> str:
+    """Note and tell what went wrong with one arm; raises StoreError again, since nothing can be noted any more."""
+    if isinstance(error, StoreError):
+        raise error
+    session.store.log("failed", arm.name, str(error))
+    session.progress.say(f"{arm.name}: {error}")
+    return str(error)
 
 
 @asynccontextmanager
@@ -296,11 +322,14 @@ def _serve_id(store: Store, arm: Arm, plan: Plan, launch: Mapping[str, Any], end
     return serve_id
 
 
-async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], asked: Asked) -> None:
-    """Ask every sample, as many side by side as keep the slots busy; a task that the server refuses stops alone."""
+async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], asked: Asked) -> list[str]:
+    """Ask every sample, as many side by side as keep the slots busy; return the tasks that the server refused.
+
+    Those that are answered with a text come first: the last answers are short ones then, and all slots end together.
+    """
     progress = session.progress
     endpoint = await asked.serving.ready()
-    queue = iter(remaining)
+    queue = iter(sorted(remaining, key=lambda question: not _writes(session.plan, question)))
     stopped: Counter[str] = Counter()
     started = time.monotonic()
 
@@ -317,16 +346,20 @@ async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], as
             progress.advance()
 
     # Three times the places at the server: while some wait for an answer, others render and tokenise.
-    workers = [asyncio.create_task(worker()) for _ in range(3 * endpoint.in_flight)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await _together(worker() for _ in range(3 * endpoint.in_flight))
     asked.asking_s = time.monotonic() - started
-    if stopped:
-        raise TaskStoppedError(f"tasks stopped by the server's refusal: {', '.join(sorted(stopped))}")
+    return sorted(stopped)
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all of it side by side; what is left when one part fails, or we are cancelled, does not go on behind our back."""
+    tasks = [asyncio.create_task(part) for part in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _converse(plan: Plan, question: Question, asked: Asked, store: Store) -> None:
@@ -336,9 +369,9 @@ async def _converse(plan: Plan, question: Question, asked: Asked, store: Store) 
     try:
         requests = next(dialogue)
         while True:
-            outputs = await asyncio.gather(*(
+            outputs = await _together(
                 _answer(question, step + offset, request, asked, store) for offset, request in enumerate(requests)
-            ))  # fmt: skip
+            )
             if any(output is None for output in outputs):
                 return  # the machine failed: the sample stays unscored
             step += len(requests)
@@ -366,8 +399,6 @@ async def _answer(question: Question, step: int, request: Request, asked: Asked,
             answered = await endpoint.ask(request, alone=tries[Outcome.SERVER_DIED] > 0)
         except (ServerGoneError, DeadlineError, RefusedError) as error:
             outcome = await _understand(error, asked.serving, endpoint)
-            if outcome is None:
-                continue
             tries[outcome] += 1
             final = tries[outcome] > limits[outcome]
             await store.append(Attempt(key, outcome, str(error), time.monotonic() - started, instance, final))
@@ -381,22 +412,24 @@ async def _answer(question: Question, step: int, request: Request, asked: Asked,
             return answered.output
         finally:
             asked.serving.in_flight -= 1
+        await asyncio.sleep(patience.pause_s(tries.total()))
 
 
 async def _understand(
     error: ServerGoneError | DeadlineError | RefusedError, serving: Serving, endpoint: Endpoint
-) -> Outcome | None:
-    """Decide what a failed try counts as, and bring the server back where it is gone; None: not a try, ask again."""
+) -> Outcome:
+    """Decide what a failed try counts as, and bring the server back where it is gone."""
     if isinstance(error, ServerGoneError):
         if not await serving.recover(endpoint, str(error)):
             return Outcome.TRANSPORT_ERROR
         return Outcome.SERVER_DIED if error.at_work else Outcome.NOT_RUN
     if isinstance(error, DeadlineError):
+        await serving.recover(endpoint, str(error))
         return Outcome.TIMEOUT
     match error.verdict.action:
         case Action.WAIT:
-            await asyncio.sleep(0.2)
-            return None
+            await serving.recover(endpoint, str(error))
+            return Outcome.NOT_RUN
         case Action.RESTART:
             await serving.recover(endpoint, str(error), device_lost=True)
             return Outcome.SERVER_DIED
@@ -425,6 +458,10 @@ async def _keep(
     ))  # fmt: skip
     asked.answers[key] = (gen_key, answered.output)
     asked.serving.progressed()
+
+
+def _writes(plan: Plan, question: Question) -> bool:
+    return any(isinstance(request, Generate) for request in next(_dialogue(plan, question), ()))
 
 
 def _dialogue(plan: Plan, question: Question) -> Dialogue:

@@ -351,6 +351,8 @@ ERRORS = {
     "500_tool_parse": (500, "server_error", "does not match the expected"),
     "500_compute": (500, "server_error", "Compute error."),
     "503": (503, "unavailable_error", "Loading model"),
+    "429": (429, "gateway", "Too Many Requests"),
+    "502": (502, "gateway", "Bad Gateway"),
     "400": (400, "invalid_request_error", "a fault of the plan"),
     "400_overflow": (400, "exceed_context_size_error", "request (1025 tokens) exceeds the available context size"),
     "401": (401, "authentication_error", "Invalid API Key"),
@@ -415,6 +417,37 @@ def test_a_reply_is_chosen_by_path_or_body(tmp_path: Path) -> None:
         statuses = [it.ask("/completion", FREE | {"prompt": text}).status_code for text in ("first", *["second"] * 3)]
         assert statuses == [200, 503, 503, 200]
         assert [it.ask("/props").status_code for _ in range(3)] == [500] * 3
+
+
+def test_replies_without_what_they_are_asked_for(tmp_path: Path) -> None:
+    """`no_choices` leaves out tokens and prompts as well; `nan` leaves null where probabilities were."""
+    with running(tmp_path, plan=once("no_choices", "no_choices", "nan")) as it:
+        assert it.ask("/tokenize", {"content": "a"}).json() == {}
+        assert it.ask("/apply-template", {"messages": CHAT["messages"]}).json() == {}
+        [entry] = it.complete(n_probs=2)["completion_probabilities"]
+        assert [entry["logprob"], *(top["logprob"] for top in entry["top_logprobs"])] == [None] * 3
+
+
+def test_clock_of_writing_starts_at_the_first_token(tmp_path: Path) -> None:
+    """One token takes 0.001 ms, as llama-server has it; more take the time after the first, which belongs to the prompt."""
+    with running(tmp_path, plan={"token_s": 0.01, "prompt_token_s": 0.002}) as it:
+        short, long = (it.complete(n_predict=n, ignore_eos=True)["timings"] for n in (1, 5))
+    assert (short["predicted_n"], short["predicted_ms"], short["predicted_per_token_ms"]) == (1, 0.001, 0.001)
+    assert (long["predicted_n"], long["predicted_ms"]) == (5, pytest.approx(40))
+    assert long["prompt_ms"] == pytest.approx(10 + 2 * long["prompt_n"])
+
+
+def test_a_connection_keeps_its_thread(tmp_path: Path) -> None:
+    """With one HTTP thread a second connection is served when the first is closed, and the log says that it waits."""
+    with running(tmp_path, "--threads-http", "1") as it:
+        it.ask("/health")
+        address = (it.client.base_url.host, it.client.base_url.port)
+        with socket.create_connection(address) as second, second.makefile("rb") as replies:
+            second.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            while "a connection waits" not in it.log.read_text():
+                time.sleep(0.05)
+            it.client.close()
+            assert replies.readline() == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_drip_sends_the_reply_in_bytes(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ The SDK's retries are off: what is retried is decided by `serve.outcomes` alone,
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
+import aiohttp
 import httpx
 import openai
 import orjson
@@ -19,6 +20,7 @@ from evalsuite.errors import EvalsuiteError, ServerError
 from evalsuite.identity import canonical_json, text_sha256
 from evalsuite.records import Choose, Generate, Loglikelihood, Outcome, Output, Prompt, Request, Sampling
 from evalsuite.serve import forcing
+from evalsuite.serve.launch import SPARE
 from evalsuite.serve.outcomes import Action, Verdict, finish, judge, split_reasoning
 from evalsuite.serve.process import Address
 
@@ -29,6 +31,15 @@ _OFF = {
 """Samplers that evalsuite does not offer: sent all the same, since a model file may carry defaults for them."""
 
 _CANARY = "The capital of France is Paris, and the capital of Japan is Tokyo."
+
+_HEADERS = {
+    "accept", "accept-encoding", "content-type", "content-length", "host", "user-agent",
+    "x-stainless-raw-response",  # the SDK's note to itself
+}  # fmt: skip
+"""What a request carries besides our key: the SDK adds whatever OPENAI_* says, and that is meant for others."""
+
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, asyncio.CancelledError, RuntimeError)
+"""Causes of a request that no server has seen; the last two are a pool that was closed while it waited, or before."""
 
 
 class ServerGoneError(EvalsuiteError):
@@ -91,28 +102,60 @@ class Gate:
                     self._free.release()
 
 
+@dataclass
+class Pace:
+    """How long a server takes for a token, by what its replies tell; it outlives the process.
+
+    `token_s`: to write one; the slowest seen, forgotten slowly, since a deadline must hold when all slots are busy.
+    `prompt_token_s`: to read one; the fastest seen, since what is told of a prompt includes waiting for its neighbours.
+    None until measured.
+    """
+
+    token_s: float | None = None
+    prompt_token_s: float | None = None
+
+    def learn(self, timings: Mapping[str, Any]) -> None:
+        """Learn from the `timings` of a reply."""
+        written, read = timings.get("predicted_n") or 0, timings.get("prompt_n") or 0
+        if written >= 8:  # the server's clock starts at the first token, so a short answer tells nothing
+            measured = (timings.get("predicted_ms") or 0.0) / 1000 / (written - 1)
+            self.token_s = max(measured, 0.98 * (self.token_s or 0.0))
+        if read:
+            self.prompt_token_s = min((timings.get("prompt_ms") or 0.0) / 1000 / read, self.prompt_token_s or math.inf)
+
+
 class Endpoint:
     """What answers requests: one server at one address, with its settings read once."""
 
-    def __init__(self, address: Address, *, in_flight: int, cache_prompt: bool, grace_s: float) -> None:
-        """`in_flight` completions are under way at once; the others wait here, not in sockets.
+    def __init__(
+        self, address: Address, *, in_flight: int, cache_prompt: bool, grace_s: float, spare: int = SPARE,
+        pace: Pace | None = None,
+    ) -> None:  # fmt: skip
+        """`in_flight` completions are under way at once, the others wait here; `spare` connections more do the rest.
 
-        `grace_s` is what a request may take beyond four times the time that its tokens should.
+        `grace_s` is what a request may take beyond four times the time that its tokens should, by `pace`.
         """
-        self.widen(in_flight)
+        self.in_flight = in_flight
+        self.gate = Gate(in_flight)
+        self.pace = pace or Pace()
         self.props: Mapping[str, Any] = {}
+        self.model: Mapping[str, Any] = {}
         self.alias = ""
         self.exact_grammar = True
         self.n_ctx = 0
         self.n_vocab = 0
         self._cache_prompt = cache_prompt
         self._grace_s = grace_s
-        self._slowest_token_s = 0.5  # until measured
-        limits = httpx.Limits(max_connections=64)
+        limits = httpx.Limits(max_connections=in_flight + spare)
         socket = str(address.socket) if address.socket else None
+
+        async def sign(request: httpx.Request) -> None:
+            kept = {name: value for name, value in request.headers.items() if name in _HEADERS}
+            request.headers = httpx.Headers({**kept, "Authorization": f"Bearer {address.key}"})
+
         self.http = httpx.AsyncClient(
-            base_url=address.url, transport=AiohttpTransport(uds=socket, limits=limits),
-            headers={"Authorization": f"Bearer {address.key}"}, timeout=httpx.Timeout(None, connect=5.0),
+            base_url=address.url, transport=AiohttpTransport(uds=socket, limits=limits), event_hooks={"request": [sign]},
+            timeout=httpx.Timeout(None, connect=5.0),
         )  # fmt: skip
         self._openai = openai.AsyncOpenAI(
             base_url=f"{address.url}/v1", api_key=address.key, max_retries=0, timeout=None,
@@ -131,21 +174,16 @@ class Endpoint:
         """How many sequences the server works on side by side."""
         return int(self.props.get("total_slots") or 1)
 
-    def widen(self, in_flight: int) -> None:
-        """Set the number of completions under way at once; before the first one is asked."""
-        self.in_flight = in_flight
-        self.gate = Gate(in_flight)
-
     async def read_settings(self) -> None:
-        """Read `/props` and `/v1/models`: context per slot, vocabulary size, alias."""
+        """Read `/props` and `/v1/models`: context per slot, vocabulary size, alias; raises like `get`, and ServerError."""
         self.props = await self.get("/props")
         models = await self.get("/v1/models")
         try:
-            model = models["data"][0]
-            self.alias = str(model["id"])
-            self.n_vocab = int((model.get("meta") or {}).get("n_vocab") or 0)
+            self.model = models["data"][0]
+            self.alias = str(self.model["id"])
+            self.n_vocab = int((self.model.get("meta") or {}).get("n_vocab") or 0)
             self.n_ctx = int(self.props["default_generation_settings"]["n_ctx"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ServerError(
                 f"the server at {self.http.base_url} does not answer like llama-server: {error!r} in /props or /v1/models.",
                 kind="wrong_settings",
@@ -162,9 +200,9 @@ class Endpoint:
     async def decoded(self) -> float | None:
         """Return the server's count of decode calls, which grows while it works; None where it does not tell."""
         try:
-            async with asyncio.timeout(10):
+            async with _not_cancelled(), asyncio.timeout(10):
                 text = (await self.http.get("/metrics")).text
-        except (httpx.HTTPError, TimeoutError):
+        except (httpx.HTTPError, TimeoutError, RuntimeError, ServerGoneError):
             return None
         values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("llamacpp:n_decode_total ")]
         return float(values[0]) if values else None
@@ -173,13 +211,17 @@ class Endpoint:
         """Return the text that the model sees; a conversation goes through the server's own template."""
         if isinstance(prompt, str):
             return prompt
-        return str((await self.post("/apply-template", {"messages": [dict(m) for m in prompt]}))["prompt"])
+        reply = await self.post("/apply-template", {"messages": [dict(m) for m in prompt]})
+        with _reading(reply):
+            return str(reply["prompt"])
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> tuple[list[int], list[bool]]:
         """Return token ids, and for each whether its text is complete (False: it ends inside a character)."""
         body = {"content": text, "add_special": add_special, "parse_special": True, "with_pieces": True}
-        tokens = (await self.post("/tokenize", body))["tokens"]
-        return [token["id"] for token in tokens], [isinstance(token["piece"], str) for token in tokens]
+        reply = await self.post("/tokenize", body)
+        with _reading(reply):
+            tokens = reply["tokens"]
+            return [token["id"] for token in tokens], [isinstance(token["piece"], str) for token in tokens]
 
     async def ask(self, request: Request, *, alone: bool = False) -> Answered:
         """Answer one request; raises ServerGoneError, DeadlineError or RefusedError."""
@@ -220,7 +262,10 @@ class Endpoint:
         prompt, _ = await self.tokenize(text)
         words = [(await self.tokenize(text + word))[0] for word in (" Paris", " the", " a", " in")]
         token, *options = [whole[len(prompt)] for whole in words]
-        softmax = forcing.read_softmax(await self.complete(forcing.softmax_body(prompt, token, self.n_vocab)))
+        reply = await self.complete(forcing.softmax_body(prompt, token, self.n_vocab))
+        softmax = forcing.read_softmax(reply)
+        if softmax is None and reply.get("completion_probabilities"):
+            raise ServerError("its probabilities are not numbers: is the quant broken?", kind="wrong_settings")
         if softmax is None or token not in softmax or not set(options) <= set(softmax):
             raise ServerError(
                 "the server gives no full softmax: log-likelihoods cannot be checked.", kind="wrong_settings"
@@ -228,16 +273,16 @@ class Endpoint:
         truth = softmax[token]
         by_grammar = forcing.read_grammar_reply(await self.complete(forcing.grammar_body(prompt, [token])), [token])
         difference = abs(by_grammar.logprob - truth) if by_grammar else math.inf
-        if difference > 1e-3:
+        if not difference <= 1e-3:
             self.exact_grammar = False
             by_bias = forcing.read_bias_reply(await self.complete(forcing.bias_body(prompt, token)), token)
             difference = abs(by_bias.logprob - truth) if by_bias else math.inf
         probabilities = forcing.read_choice(await self.complete(forcing.choice_body(prompt, options)), options)
-        mass = math.fsum(math.exp(softmax[option]) for option in options)
-        expected = [math.exp(softmax[option]) / mass for option in options]
+        weights = [math.exp(softmax[option] - max(map(softmax.__getitem__, options))) for option in options]
+        expected = [weight / math.fsum(weights) for weight in weights]
         for got, wanted in zip(probabilities or [math.inf] * 3, expected, strict=True):
             difference = max(difference, abs(got - wanted))
-        if difference > 1e-3:
+        if not difference <= 1e-3:
             raise ServerError(
                 f"log-probabilities of this server are off by {difference:.2g} from its own full softmax: "
                 "log-likelihood and choice tasks would be wrong. Use another build of llama.cpp.",
@@ -253,8 +298,8 @@ class Endpoint:
             try:
                 reply = await self.post("/completion", sent, deadline_s=self._deadline_s(tokens))
             except ServerGoneError as error:
-                raise ServerGoneError(str(error), at_work=True) from error
-        self._learn_speed(reply)
+                raise ServerGoneError(str(error), at_work=_was_sent(error)) from error
+        self.pace.learn(reply.get("timings") or {})
         return reply
 
     @asynccontextmanager
@@ -270,7 +315,7 @@ class Endpoint:
     ) -> Mapping[str, Any]:
         content = None if body is None else orjson.dumps(body)
         try:
-            async with asyncio.timeout(deadline_s):
+            async with _not_cancelled(), asyncio.timeout(deadline_s):
                 reply = await self.http.request(
                     method,
                     path,
@@ -294,31 +339,26 @@ class Endpoint:
         deadline_s = self._deadline_s(sampling.max_tokens + self.n_ctx)
         messages: Any = [dict(message) for message in request.prompt if not isinstance(message, str)]
         try:
-            async with self._place(alone=alone), asyncio.timeout(deadline_s):
+            async with self._place(alone=alone), _not_cancelled(), asyncio.timeout(deadline_s):
                 reply = await self._openai.chat.completions.with_raw_response.create(
                     model=self.alias, messages=messages, max_tokens=sampling.max_tokens, extra_body=extra, **optional
                 )
             verdict = judge(reply.status_code, reply.content)
         except openai.APIStatusError as error:
             verdict = judge(error.status_code, error.response.content)
-        except RuntimeError as error:  # the pool was closed under the request: the server is being restarted
-            raise ServerGoneError(f"chat: {error}") from error
-        except (openai.APIConnectionError, TimeoutError) as error:
+        except (openai.APIConnectionError, TimeoutError, RuntimeError) as error:
             if isinstance(error, TimeoutError) or isinstance(error.__cause__, httpx.ReadTimeout):
                 raise DeadlineError(f"no answer within {deadline_s:.0f} s") from error
-            raise ServerGoneError(f"chat: {error.__cause__ or error}", at_work=True) from error
+            raise ServerGoneError(f"chat: {error.__cause__ or error}", at_work=_was_sent(error)) from error
         return self._read_chat(_answer(verdict), request)
 
     def _read_chat(self, body: Mapping[str, Any], request: Generate) -> Answered:
-        try:
+        with _reading(body):
             choice = body["choices"][0]
             message, usage = choice["message"], body.get("usage") or {}
             verbose = body.get("__verbose") or {}
             content, reasoning = message.get("content") or "", message.get("reasoning_content") or ""
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            verdict = Verdict(Action.RETRY, Outcome.TRANSPORT_ERROR, f"200 without choices: {str(body)[:200]}")
-            raise RefusedError(verdict) from error
-        self._learn_speed(body)
+        self.pace.learn(body.get("timings") or {})
         _check_samplers(verbose.get("generation_settings") or {}, request.sampling)
         if not reasoning:
             reasoning, content = split_reasoning(content)
@@ -333,12 +373,10 @@ class Endpoint:
         prompt = str(request.prompt)
         body = {"prompt": prompt, "n_predict": request.sampling.max_tokens, "stop": list(request.stop)}
         reply = await self.complete({**body, **_samplers(request.sampling)}, alone=alone)
-        if "content" not in reply:
-            raise RefusedError(
-                Verdict(Action.RETRY, Outcome.TRANSPORT_ERROR, f"200 without content: {str(reply)[:200]}")
-            )
+        with _reading(reply):
+            content = str(reply["content"] or "")
         _check_samplers(reply.get("generation_settings") or {}, request.sampling)
-        reasoning, text = split_reasoning(str(reply["content"]))
+        reasoning, text = split_reasoning(content)
         return self._generated(
             request, text=text, reasoning=reasoning, calls=(),
             finish_reason="length" if reply.get("stop_type") == "limit" else "stop", prompt=prompt,
@@ -438,16 +476,7 @@ class Endpoint:
         return forcing.Forced(softmax[token], next(iter(softmax)) == token)
 
     def _deadline_s(self, tokens: int) -> float:
-        return tokens * self._slowest_token_s * 4 + self._grace_s
-
-    def _learn_speed(self, body: Mapping[str, Any]) -> None:
-        milliseconds = (body.get("timings") or {}).get("predicted_per_token_ms")
-        if isinstance(milliseconds, int | float) and 0 < milliseconds < math.inf:
-            measured = milliseconds / 1000
-            # The slowest seen, forgotten slowly: a deadline must hold when all slots are busy.
-            self._slowest_token_s = (
-                measured if self._slowest_token_s == 0.5 else max(measured, 0.98 * self._slowest_token_s)
-            )
+        return tokens * 4 * (self.pace.token_s or 0.5) + self._grace_s
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str | None:
@@ -460,6 +489,37 @@ def _answer(verdict: Verdict) -> Mapping[str, Any]:
     if verdict.action is Action.RESULT and verdict.body is not None:
         return verdict.body
     raise RefusedError(verdict)
+
+
+@contextmanager
+def _reading(reply: Mapping[str, Any]) -> Iterator[None]:
+    """Take a 200 that lacks what every reply to its route holds for garbage, which is asked again."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        detail = f"200 without an answer, {error!r}: {str(reply)[:200]}"
+        raise RefusedError(Verdict(Action.RETRY, Outcome.TRANSPORT_ERROR, detail)) from error
+
+
+@asynccontextmanager
+async def _not_cancelled() -> AsyncIterator[None]:
+    """Take what the pool cancels when it is closed, requests that wait in it, for what it is; nobody meant to end us."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ServerGoneError("the pool was closed under the request") from error
+
+
+def _was_sent(error: BaseException | None) -> bool:
+    """Say whether a failed request can have reached the server: httpx has one name for refused and for broken connections."""
+    while error is not None:
+        if isinstance(error, _NEVER_SENT):
+            return False
+        error = error.__cause__
+    return True
 
 
 def _samplers(sampling: Sampling) -> dict[str, Any]:

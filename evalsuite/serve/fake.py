@@ -13,6 +13,7 @@ The environment variable EVALSUITE_FAKE_PLAN holds a plan of faults: JSON, or th
 
 * `start_delay_s`: how long every route answers 503 before the model is loaded.
 * `delay_s`: how long each generation takes, spread over its tokens.
+* `token_s`, `prompt_token_s`: how long each written token, and each token of a prompt, takes.
 * `flags`: `{"alias": …, "parallel": …, "ctx-size": …}` replace what the command line says.
 * `n_ctx_train`: the training context, which caps a slot's context (32768).
 * `flood_log`: bytes written to the log at each generation.
@@ -23,11 +24,13 @@ The environment variable EVALSUITE_FAKE_PLAN holds a plan of faults: JSON, or th
 * `replies`: a list of `{"match": TEXT, "times": K, "reply": R}`. The first entry whose text occurs in the path or the
   body of a request, and which has not been used K times (null or absent: always), decides the reply:
   `500`, `500_context`, `500_tool_parse`, `500_compute`, `503`, `400`, `400_overflow`, `401` (llama-server's errors),
-  `html` (a page, 200), `broken_json` (half of it), `empty_body`, `no_choices`, `null_content`,
+  `429`, `502` (those of a gateway before it),
+  `html` (a page, 200), `broken_json` (half of it), `empty_body`, `no_choices` (nor content, prompt, tokens),
+  `null_content`, `nan` (null for every probability, as llama-server writes a NaN),
   `truncated_body` (the connection closes in the middle), `close` (no reply), `crash` (SIGKILL, as by the system),
   `hang` (until the client leaves),
   `drip` (a byte of the reply every 50 ms), `length` (cut off by the token limit),
-  `reasoning` (a `<think>` block first), or `{"constant": TEXT}`.
+  `reasoning` (a `<think>` block first), or `{"constant": TEXT}`; null is an undisturbed reply.
 
 Formats: llama.cpp's tools/server, as its builds of 2026 answer.
 """
@@ -313,6 +316,8 @@ class _Generation:
     stop_type: str = "none"
     stopping_word: str = ""
     truncated: bool = False
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
 
 
 def _generate(model_key: bytes, prompt: list[int], settings: Json, n_ctx: int) -> _Generation:
@@ -372,11 +377,15 @@ def _prompt_tokens(prompt: Any) -> list[int]:
 
 
 def _timings(made: _Generation) -> Json:
-    def side(name: str, count: int) -> Json:
-        each = {"per_token_ms": 1.0, "per_second": 1000.0}
-        return {f"{name}_n": count, f"{name}_ms": float(count)} | {f"{name}_{key}": each[key] for key in each}
+    def side(name: str, count: int, spent_ms: float) -> Json:
+        spent_ms = max(0.001, spent_ms)
+        each = {"per_token_ms": spent_ms / max(1, count), "per_second": 1000 * count / spent_ms}
+        return {f"{name}_n": count, f"{name}_ms": spent_ms} | {f"{name}_{key}": each[key] for key in each}
 
-    return {"cache_n": 0, **side("prompt", len(made.prompt)), **side("predicted", len(made.tokens))}
+    return {
+        "cache_n": 0, **side("prompt", len(made.prompt), made.prompt_ms),
+        **side("predicted", len(made.tokens), made.predicted_ms),
+    }  # fmt: skip
 
 
 def _completion(made: _Generation, body: Json, alias: str) -> Json:
@@ -423,6 +432,8 @@ _ERRORS: Mapping[str, Callable[[int], _Refused]] = {
     ),
     "500_compute": lambda _: _Refused(500, "server_error", "Compute error."),
     "503": lambda _: _Refused(503, "unavailable_error", "Loading model"),
+    "429": lambda _: _Refused(429, "gateway", "Too Many Requests"),
+    "502": lambda _: _Refused(502, "gateway", "Bad Gateway"),
     "400": lambda _: _Refused(400, "invalid_request_error", "a fault of the plan"),
     "400_overflow": lambda n_ctx: _overflow(n_ctx + 1, n_ctx),
     "401": lambda _: _Refused(401, "authentication_error", "Invalid API Key"),
@@ -478,7 +489,7 @@ def _read_plan(given: str) -> Json:
 _FLAGS = {
     "-m": "model", "--model": "model", "--host": "host", "--port": "port", "-a": "alias", "--alias": "alias",
     "-np": "parallel", "--parallel": "parallel", "-c": "ctx-size", "--ctx-size": "ctx-size",
-    "--chat-template-file": "template",
+    "--chat-template-file": "template", "--threads-http": "threads-http",
 }  # fmt: skip
 
 
@@ -506,6 +517,8 @@ class _Fake:
         self.ready = False
         self.wedged = False
         self.slots = threading.BoundedSemaphore(self.parallel)
+        threads = given.get("threads-http") or max(self.parallel + 4, (os.cpu_count() or 1) - 1)
+        self.threads = threading.BoundedSemaphore(int(threads))
         self.counters = Counter[str]()
         self._lock = threading.Lock()
 
@@ -559,8 +572,13 @@ class _Fake:
 
     def _ask(self, prompt: list[int], body: Json) -> _Generation:
         made = _generate(self.model_key, prompt, _settings(body), self.n_ctx)
-        pause = self.faults.plan.get("delay_s", 0) / max(1, len(made.tokens))
+        plan, size = self.faults.plan, len(made.tokens)
+        reading = plan.get("prompt_token_s", 0) * len(prompt)
+        pause = plan.get("token_s", 0) + plan.get("delay_s", 0) / max(1, size)
+        # As llama-server has it, the clock of writing starts with the first token, which belongs to the prompt.
+        made.prompt_ms, made.predicted_ms = 1000 * (reading + pause), 1000 * pause * (size - 1)
         self.count("prompt_tokens_total", len(prompt))
+        time.sleep(reading)
         for _ in made.tokens:
             time.sleep(pause)
             self.count("n_decode_total")
@@ -761,7 +779,9 @@ def _altered(answer: Json, fault: Any) -> Json:
     """Return an answer with a fault of content in it."""
     match fault:
         case "no_choices":
-            return {key: value for key, value in answer.items() if key not in {"choices", "content"}}
+            return {key: answer[key] for key in answer.keys() - {"choices", "content", "prompt", "tokens"}}
+        case "nan":
+            return {key: _without_numbers(value) for key, value in answer.items()}
         case "null_content":
             return _with_content(answer, lambda _: None)
         case "reasoning":
@@ -772,6 +792,12 @@ def _altered(answer: Json, fault: Any) -> Json:
             choices = [{**choice, "finish_reason": "length"} for choice in answer.get("choices", [])]
             return {**answer, **({"choices": choices} if choices else {"stop_type": "limit"})}
     return answer
+
+
+def _without_numbers(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {key: None if key in {"logprob", "prob"} else _without_numbers(answer[key]) for key in answer}
+    return [_without_numbers(item) for item in answer] if isinstance(answer, list) else answer
 
 
 def _with_content(answer: Json, change: Callable[[str], str | None]) -> Json:
@@ -787,14 +813,24 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 256
-    allow_reuse_address = False
 
     def __init__(self, fake: _Fake) -> None:
         self.is_unix = fake.host.endswith(".sock")
         self.address_family = socket.AF_UNIX if self.is_unix else socket.AF_INET
         handler = type("_FakeHandler", (_Handler,), {"fake": fake})
+        self.fake = fake
         address: Any = fake.host if self.is_unix else (fake.host, fake.port)
         super().__init__(address, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, which keeps one of the HTTP threads as long as it is open, as llama-server's do."""
+        if not self.fake.threads.acquire(timeout=1):
+            self.fake.log("W fake: a connection waits, since others keep every HTTP thread")
+            self.fake.threads.acquire()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.fake.threads.release()
 
     def handle_error(self, _request: Any, _client: Any) -> None:
         """Say nothing of clients that leave in the middle; anything else is a bug."""
@@ -802,7 +838,8 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(_request, _client)
 
     def server_bind(self) -> None:
-        """Bind without the base class's look-up of the host's name."""
+        """Bind without the base class's look-up of the host's name; also where one that was killed has just listened."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
 
     @property

@@ -9,7 +9,7 @@ llama-server reports log-probabilities before bias, grammar and temperature.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,10 @@ def read_grammar_reply(body: Mapping[str, Any], ids: Sequence[int]) -> Forced | 
     entries = body.get("completion_probabilities") or []
     if [entry.get("id") for entry in entries] != list(ids) or body.get("tokens_predicted") != len(ids):
         return None
-    logprobs = [entry["logprob"] for entry in entries]
-    if not all(isinstance(value, float | int) and math.isfinite(value) and value <= 0 for value in logprobs):
+    logprobs = [entry.get("logprob") for entry in entries]
+    if not _are_numbers(logprobs) or max(logprobs) > 0:
         return None
-    greedy = all(entry["top_logprobs"][0]["id"] == token for entry, token in zip(entries, ids, strict=True))
+    greedy = all(_likeliest(entry) == token for entry, token in zip(entries, ids, strict=True))
     return Forced(math.fsum(logprobs), greedy)
 
 
@@ -49,12 +49,11 @@ def bias_body(prompt: Sequence[int], token: int) -> dict[str, Any]:
 
 
 def read_bias_reply(body: Mapping[str, Any], token: int) -> Forced | None:
-    """Read the reply to `bias_body`; None when the token is not in it."""
+    """Read the reply to `bias_body`; None when the token is not in it, or has no number."""
     entries = body.get("completion_probabilities") or []
-    if len(entries) != 1 or entries[0].get("id") != token:
+    if [entry.get("id") for entry in entries] != [token] or not _are_numbers([entries[0].get("logprob")]):
         return None
-    top = entries[0].get("top_logprobs") or [{}]
-    return Forced(float(entries[0]["logprob"]), top[0].get("id") == token)
+    return Forced(float(entries[0]["logprob"]), _likeliest(entries[0]) == token)
 
 
 def softmax_body(prompt: Sequence[int], printable: int, n_vocab: int) -> dict[str, Any]:
@@ -63,11 +62,10 @@ def softmax_body(prompt: Sequence[int], printable: int, n_vocab: int) -> dict[st
 
 
 def read_softmax(body: Mapping[str, Any]) -> dict[int, float] | None:
-    """Return the log-probability of every token id, likeliest first; None when the reply has no list."""
-    entries = body.get("completion_probabilities") or []
-    if not entries:
-        return None
-    return {entry["id"]: float(entry["logprob"]) for entry in entries[0]["top_logprobs"]}
+    """Return the log-probability of every token id, likeliest first; None when the reply has no list, or not of numbers."""
+    entries = body.get("completion_probabilities") or [{}]
+    found = {entry.get("id"): entry.get("logprob") for entry in entries[0].get("top_logprobs") or []}
+    return found if found and _are_numbers(found.values()) else None
 
 
 def choice_body(prompt: Sequence[int], options: Sequence[int]) -> dict[str, Any]:
@@ -79,9 +77,18 @@ def choice_body(prompt: Sequence[int], options: Sequence[int]) -> dict[str, Any]
 
 
 def read_choice(body: Mapping[str, Any], options: Sequence[int]) -> tuple[float, ...] | None:
-    """Return the probability of each option (sum 1); None unless exactly the options came back."""
-    entries = body.get("completion_probabilities") or []
-    found = {entry["id"]: float(entry["prob"]) for entry in (entries[0].get("top_probs") or [])} if entries else {}
-    if set(found) != set(options) or abs(math.fsum(found.values()) - 1) > 1e-3:
+    """Return the probability of each option (sum 1); None unless exactly the options came back, with numbers."""
+    entries = body.get("completion_probabilities") or [{}]
+    found = {entry.get("id"): entry.get("prob") for entry in entries[0].get("top_probs") or []}
+    if set(found) != set(options) or not _are_numbers(found.values()) or abs(math.fsum(found.values()) - 1) > 1e-3:
         return None
     return tuple(found[token] for token in options)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    """Say whether all are finite: llama-server writes a NaN as null."""
+    return all(isinstance(value, float | int) and math.isfinite(value) for value in values)
+
+
+def _likeliest(entry: Mapping[str, Any]) -> Any:
+    return (entry.get("top_logprobs") or [{}])[0].get("id")

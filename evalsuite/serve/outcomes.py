@@ -5,7 +5,7 @@
 | 200 with a complete answer | its outcome, by finish reason and content |
 | 400 `exceed_context_size_error` | result: `overflow` |
 | 500 whose text says that the output does not match the expected format | result: `tool_parse_error` |
-| 503 | wait: the server is loading; no attempt is spent |
+| 503; a gateway's 429, 502, 504 | wait: the server is loading, away or busy; asked again for some minutes |
 | 401, 403 | the run stops: a wrong key |
 | 500 "Context size has been exceeded." | the quant stops: slots share a context, so our launch is wrong |
 | 500 "Compute error." | one restart, then the quant fails: the device is lost |
@@ -68,7 +68,7 @@ def judge(status: int, content: bytes) -> Verdict:
     if status == 400 and kind == "exceed_context_size_error":
         tokens = f"{error.get('n_prompt_tokens')} tokens, context {error.get('n_ctx')}"
         return Verdict(Action.RESULT, Outcome.OVERFLOW, tokens)
-    if status == 503:
+    if status in {429, 502, 503, 504}:
         return Verdict(Action.WAIT, Outcome.NOT_RUN, said)
     if status in {401, 403}:
         return Verdict(Action.STOP_RUN, Outcome.NOT_RUN, said)

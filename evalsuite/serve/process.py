@@ -24,7 +24,7 @@ FLOOD_BYTES = 16 * 1024 * 1024
 
 _PASSED_ON = {
     "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-    "GGML_VK_VISIBLE_DEVICES", "SYSTEMROOT", "TMPDIR",
+    "GGML_VK_VISIBLE_DEVICES", "TMPDIR",
 }  # fmt: skip
 _LISTENING = re.compile(r"listening on (unix://\S+|http://\S+)")
 _OUT_OF_MEMORY = re.compile(
@@ -50,14 +50,14 @@ class ServerProcess:
         self.log = log
         self.alias = f"evalsuite-{secrets.token_hex(4)}"
         self.key = secrets.token_urlsafe(24)
-        self.folder = Path(tempfile.mkdtemp(prefix="evalsuite-"))  # 0700, and short enough for a socket path
+        self.folder = _private_folder()
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
     @property
     def host(self) -> str:
-        """The value of `--host`: a socket path where sockets exist, else loopback."""
-        return str(self.folder / "s.sock") if sys.platform != "win32" else "127.0.0.1"
+        """The value of `--host`: a socket that nobody else can reach."""
+        return str(self.folder / "s.sock")
 
     @property
     def pid(self) -> int | None:
@@ -165,6 +165,12 @@ def keep_tail(log: Path, size: int) -> None:
         os.truncate(log, 0)
         with log.open("ab") as file:
             file.write(kept)
+
+
+def _private_folder() -> Path:
+    """Make a folder with mode 0700 for a socket, whose path may have 104 bytes: in /tmp where TMPDIR is too long."""
+    place = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="evalsuite-", dir=place if len(os.fsencode(place)) < 75 else "/tmp"))  # noqa: S108 - what lies there is ours alone
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 from evalsuite.errors import ServerError
-from evalsuite.serve.client import DeadlineError, Endpoint, RefusedError, ServerGoneError
+from evalsuite.serve.client import DeadlineError, Endpoint, Pace, RefusedError, ServerGoneError
+from evalsuite.serve.launch import SPARE, in_flight
 from evalsuite.serve.outcomes import Action
 from evalsuite.serve.process import FLOOD_BYTES, KEPT_LOG_BYTES, Address, ServerProcess, error_lines, keep_tail
 
@@ -22,21 +23,28 @@ _UNREACHED = (ServerGoneError, DeadlineError, RefusedError)
 class Patience:
     """How long and how often to try; tests make it short.
 
-    A server with requests in flight whose decode counter stands still for `wedge_s` is killed; a request that takes
-    `grace_s` longer than four times what its tokens should is cancelled; after `restarts` restarts
-    with no answer in between the arm is given up; `garbage` and `timeouts` are retries of one request, `strikes` the number
-    of crashes after which a request that was tried alone is given up, and `bystander` of those that it only stood beside.
+    A server with requests in flight whose decode counter stands still for `wedge_s` is killed, or for longer where its
+    steps are longer; a request that takes `grace_s` longer than four times what its tokens should is cancelled; after
+    `restarts` restarts with no answer in between the arm is given up; a server at a `url` that goes away is waited for
+    `away_s`. `garbage` and `timeouts` are retries of one request, `strikes` the number of crashes after which a request
+    that was tried alone is given up, and `bystander` of those that it only stood beside, and of refusals for the time
+    being. Before a request's next try there is a pause of `backoff_s`, twice as long each time, 10 s at most.
     """
 
     wedge_s: float = 60.0
     grace_s: float = 60.0
     watch_s: float = 2.0
     backoff_s: float = 0.5
+    away_s: float = 120.0
     restarts: int = 3
     garbage: int = 2
     timeouts: int = 1
     strikes: int = 3
     bystander: int = 20
+
+    def pause_s(self, tries: int) -> float:
+        """Return the pause after so many tries."""
+        return min(10.0, self.backoff_s * 2.0 ** (tries - 1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,13 @@ class Expected:
 
 
 class Serving:
-    """A server that is started again when it dies; `instance` names the present process."""
+    """A server that is started again when it dies.
+
+    `instance` names the present process, and `canary` is the log-probability (nats) that it gave to a fixed text at first;
+    one that moves by `drift_nats` is another model, or the same one broken.
+    """
+
+    drift_nats = 1.0
 
     def __init__(
         self, program: Sequence[str], arguments: Callable[[ServerProcess], list[str]], expected: Expected, *, log: Path,
@@ -63,6 +77,7 @@ class Serving:
         self.instances: list[str] = []
         self.endpoint: Endpoint | None = None
         self.in_flight = 0
+        self.canary: float | None = None
         self._program, self._arguments, self._expected = tuple(program), arguments, expected
         self._log, self._cache_prompt, self.patience, self._note = log, cache_prompt, patience, note
         self._unchanged = unchanged
@@ -70,14 +85,12 @@ class Serving:
         self._restarting = asyncio.Lock()
         self._restarts = 0
         self._device_lost = False
-        self._canary: float | None = None
+        self._pace = Pace()
         self._failure: ServerError | None = None
 
     async def ready(self) -> Endpoint:
         """Return the endpoint of a running server, waiting while it restarts; raises ServerError once it is given up."""
-        async with self._restarting:
-            if self._failure is not None:
-                raise self._failure
+        async with self._alone():
             if self.endpoint is None:
                 await self._bring_up(None, device_lost=False)
             assert self.endpoint is not None  # noqa: S101 - _start sets it or raises
@@ -92,9 +105,7 @@ class Serving:
 
         Raises ServerError when the server has been restarted too often without an answer in between.
         """
-        async with self._restarting:
-            if self._failure is not None:
-                raise self._failure
+        async with self._alone():
             if self.endpoint is not broken:
                 return True  # another request has already brought it back
             if not device_lost and await self._is_alive(broken):
@@ -103,30 +114,27 @@ class Serving:
             return True
 
     async def finish(self) -> None:
-        """Check that the server still serves what it served at the start; raises ServerError `wrong_model`."""
-        if self.endpoint is None or self._canary is None:
-            return
-        if not self._unchanged():
-            raise ServerError(f"{self._expected.model} was replaced while it was served.", kind="wrong_model")
-        with suppress(*_UNREACHED):  # a server that died after its last answer changes nothing
-            canary = await self.endpoint.canary()
-            if abs(canary - self._canary) > 0.05 * max(1.0, abs(self._canary)):
-                raise ServerError(
-                    f"the log-probability of a fixed text was {self._canary:.3f} at the start and is {canary:.3f} now: "
-                    "the server does not serve what it did.",
-                    kind="wrong_model",
-                )
+        """Check that the server still serves what it served at the start; raises ServerError, `wrong_model` if it does not."""
+        async with self._alone():
+            if not self._unchanged():
+                raise ServerError(f"{self._expected.model} was replaced while it was served.", kind="wrong_model")
+            if self.endpoint is not None:
+                with suppress(*_UNREACHED):  # a server that died after its last answer changes nothing
+                    await self._check_canary(self.endpoint)
 
     async def close(self) -> None:
-        """Stop the server."""
-        await self._stop()
+        """Stop the server for good: whoever still asks for it gets ServerError."""
+        self._failure = self._failure or ServerError("the server was closed.")
+        async with self._restarting:
+            await self._stop()
 
     async def watch(self) -> None:
         """Kill a server that has requests in flight and decodes nothing; cut a log that floods the disk. Runs until cancelled.
 
-        `/health` stays green in a wedged server, so the decode counter is what is watched.
+        `/health` stays green in a wedged server, so the decode counter is what is watched. It moves once a step, and a step
+        may read 2048 tokens of prompts: four times that, or five times the longest step seen, is no wedge yet.
         """
-        last, since = None, time.monotonic()
+        last, since, longest = None, time.monotonic(), 0.0
         while True:
             await asyncio.sleep(self.patience.watch_s)
             if self._log.exists() and self._log.stat().st_size > FLOOD_BYTES:
@@ -136,34 +144,42 @@ class Serving:
                 last, since = None, time.monotonic()
                 continue
             decoded = await endpoint.decoded()
+            stood_s = time.monotonic() - since
             if decoded is not None and decoded != last:
+                longest = longest if last is None else max(longest, stood_s)
                 last, since = decoded, time.monotonic()
-            elif time.monotonic() - since > self.patience.wedge_s:
-                self._note(
-                    "wedged", f"no token for {self.patience.wedge_s:g} s with {self.in_flight} requests in flight"
-                )
+            elif stood_s > max(self.patience.wedge_s, 5 * longest, 4 * 2048 * (self._pace.prompt_token_s or 0.0)):
+                self._note("wedged", f"no token for {stood_s:.0f} s with {self.in_flight} requests in flight")
                 process.kill()
                 last, since = None, time.monotonic()
 
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Decide about the server one at a time; a ServerError within gives it up for good."""
+        async with self._restarting:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                yield
+            except ServerError as error:
+                self._failure = error
+                raise
+
     async def _bring_up(self, reason: str | None, *, device_lost: bool) -> None:
         """Start, and start again while the server dies over its first questions; `reason` is why it has to be restarted."""
-        try:
-            while True:
-                if reason is not None:
-                    self._count_restart(reason, device_lost=device_lost)
-                    await self._stop()
-                    await asyncio.sleep(self.patience.backoff_s * 2 ** (self._restarts - 1))
-                try:
-                    await self._start()
-                except ServerError as error:
-                    if error.kind != "died":
-                        raise
-                    reason = str(error)
-                else:
-                    return
-        except ServerError as error:
-            self._failure = error
-            raise
+        while True:
+            if reason is not None:
+                self._count_restart(reason, device_lost=device_lost)
+                await self._stop()
+                await asyncio.sleep(self.patience.pause_s(self._restarts))
+            try:
+                await self._start()
+            except ServerError as error:
+                if error.kind != "died":
+                    raise
+                reason = str(error)
+            else:
+                return
 
     def _count_restart(self, reason: str, *, device_lost: bool) -> None:
         self._note("crash", f"{reason}{error_lines(self._log)}")
@@ -185,7 +201,10 @@ class Serving:
         try:
             process.spawn(self._arguments(process))
             address = await process.ready(self._expected.model_bytes)
-            endpoint = await self._connect(address, process.alias)
+            slots = self._expected.slots
+            await self._connect(
+                address, in_flight(slots), SPARE, lambda it: _check_settings(it, self._expected, process.alias)
+            )
         except ServerError:
             await self._stop()
             raise
@@ -194,26 +213,38 @@ class Serving:
             raise ServerError(
                 f"the server did not survive its first questions: {error}{error_lines(self._log)}"
             ) from error
+
+    async def _connect(
+        self, address: Address, width: int, spare: int, check: Callable[[Endpoint], None] = lambda _: None
+    ) -> None:
+        """Make an endpoint that is proven to be what was asked for; raises ServerError, and what a request raises."""
+        endpoint = Endpoint(
+            address, in_flight=width, spare=spare, cache_prompt=self._cache_prompt, grace_s=self.patience.grace_s,
+            pace=self._pace,
+        )  # fmt: skip
+        try:
+            await endpoint.read_settings()
+            check(endpoint)
+            await endpoint.verify_forcing()
+            await self._check_canary(endpoint)
+        except BaseException:
+            await endpoint.http.aclose()
+            raise
         self.endpoint = endpoint
         self.instance = uuid4().hex
         self.instances.append(self.instance)
         self._note("start", f"instance {self.instance}")
 
-    async def _connect(self, address: Address, alias: str) -> Endpoint:
-        endpoint = Endpoint(
-            address, in_flight=in_flight(self._expected.slots), cache_prompt=self._cache_prompt,
-            grace_s=self.patience.grace_s,
-        )  # fmt: skip
-        try:
-            await endpoint.read_settings()
-            _check_settings(endpoint, self._expected, alias)
-            await endpoint.verify_forcing()
-            if self._canary is None:
-                self._canary = await endpoint.canary()
-        except BaseException:
-            await endpoint.http.aclose()
-            raise
-        return endpoint
+    async def _check_canary(self, endpoint: Endpoint) -> None:
+        canary = await endpoint.canary()
+        if self.canary is None:
+            self.canary = canary
+        if abs(canary - self.canary) >= self.drift_nats:
+            raise ServerError(
+                f"the log-probability of a fixed text was {self.canary:.3f} at the start and is {canary:.3f} now: "
+                "the server does not serve what it did.",
+                kind="wrong_model",
+            )
 
     async def _is_alive(self, endpoint: Endpoint) -> bool:
         if self._process is None or self._process.pid is None:
@@ -240,42 +271,49 @@ class Serving:
 class Attached(Serving):
     """A server that somebody else runs: asked, never started nor stopped.
 
-    Its key is `EVALSUITE_API_KEY` in the environment. When it is lost, it is waited for as long as a restart would take.
+    Its key is `EVALSUITE_API_KEY` in the environment. When it goes away it is waited for, and proven to be the same before
+    it is asked again.
     """
 
+    drift_nats = 0.02
+
     def __init__(self, url: str, *, patience: Patience, note: Callable[[str, str], None]) -> None:
-        expected = Expected(Path(url), 0, 0, 1, 0, None)
         super().__init__(
-            (), lambda _: [], expected, log=Path(os.devnull), cache_prompt=False, patience=patience, note=note,
-            unchanged=lambda: True,
+            (), lambda _: [], Expected(Path(url), 0, 0, 1, 0, None), log=Path(os.devnull), cache_prompt=False,
+            patience=patience, note=note, unchanged=lambda: True,
         )  # fmt: skip
-        self.model: Mapping[str, Any] = {}
         self._url = url
 
     async def _start(self) -> None:
-        address = Address(self._url.rstrip("/"), None, os.environ.get("EVALSUITE_API_KEY", "none"))
-        endpoint = Endpoint(address, in_flight=4, cache_prompt=False, grace_s=self.patience.grace_s)
-        try:
-            await endpoint.read_settings()
-            endpoint.widen(in_flight(endpoint.slots))
-            await endpoint.verify_forcing()
-            self.model = (await endpoint.get("/v1/models"))["data"][0]
-            if self._canary is None:
-                self._canary = await endpoint.canary()
-        except (*_UNREACHED, ServerError) as error:
-            await endpoint.http.aclose()
-            raise ServerError(f"{self._url}: {error}", kind="not_ready") from error
-        self.endpoint = endpoint
-        self.instance = uuid4().hex
-        self.instances.append(self.instance)
-        self._note("attach", f"{self._url} as instance {self.instance}")
+        """Connect; wait while the server loads, and once it has answered also while nothing is there."""
+        deadline, tries = time.monotonic() + self.patience.away_s, 0
+        while True:
+            tries += 1
+            try:
+                return await self._attach()
+            except ServerError as error:
+                raise ServerError(f"{self._url}: {error}", kind=error.kind) from error
+            except _UNREACHED as error:
+                loads = isinstance(error, RefusedError) and error.verdict.action is Action.WAIT
+                lost = bool(self.instances) and not isinstance(error, RefusedError)
+                if not (loads or lost) or time.monotonic() > deadline:
+                    raise ServerError(f"{self._url}: {error}", kind="not_ready") from error
+            await asyncio.sleep(self.patience.pause_s(tries))
 
-    @property
-    def canary_logprob(self) -> float:
-        """The log-probability of the fixed text at the start, in nats."""
-        if self._canary is None:
-            raise RuntimeError("not connected yet")
-        return self._canary
+    async def _attach(self) -> None:
+        address = Address(self._url.rstrip("/"), None, os.environ.get("EVALSUITE_API_KEY") or "none")
+        async with Endpoint(address, in_flight=1, spare=0, cache_prompt=False, grace_s=self.patience.grace_s) as door:
+            await door.read_settings()
+        # A server that nobody told of us has slots + 4 threads, and each of our connections takes one.
+        await self._connect(address, door.slots + 2, spare=2)
+
+    async def _is_alive(self, endpoint: Endpoint) -> bool:
+        """Say whether it answers; raises ServerError when another one answers in its place."""
+        try:
+            await self._check_canary(endpoint)
+        except _UNREACHED:
+            return False
+        return True
 
 
 @asynccontextmanager
@@ -286,14 +324,11 @@ async def watched(serving: Serving) -> AsyncIterator[Serving]:
         yield serving
     finally:
         watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
-        await serving.close()
-
-
-def in_flight(slots: int) -> int:
-    """Return how many requests to keep under way: every slot busy, and one in four waiting at the server's door."""
-    return slots + max(1, slots // 4)
+        try:
+            with suppress(asyncio.CancelledError):
+                await watch
+        finally:
+            await serving.close()
 
 
 def effective_settings(endpoint: Endpoint) -> Mapping[str, Any]:
