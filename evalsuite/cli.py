@@ -37,6 +37,13 @@ Data = Annotated[
     typer.Option("--data", metavar="TASK=PATH", help="Take a task's data from a local file."),
 ]
 
+Publish = Annotated[
+    bool,
+    typer.Option(
+        "--publish", help="Write the figures as SVG and PNG and the tables as CSV and Markdown beside the page."
+    ),
+]
+
 
 @app.command()
 def demo(
@@ -138,8 +145,11 @@ def proxies(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, as_json: AsJson 
         _print_json({"proxies": rows, "problems": problems})
     else:
         for row in rows:
-            ppl, kld = ("–" if row[key] is None else f"{row[key]:.6f}" for key in ("ppl", "kld_mean"))
-            typer.echo(f"{row['quant']:<24} {row['corpus']:<12} {row['tool']:<16} PPL {ppl}  KLD {kld}")
+            shown = {"PPL": "ppl", "KLD": "kld_mean"}
+            if row["tool"] == "llama-bench":
+                shown = {"pp t/s": "pp_tps", "tg t/s": "tg_tps"}
+            figures = (f"{name} {'–' if row[key] is None else f'{row[key]:.6f}'}" for name, key in shown.items())
+            typer.echo(f"{row['quant']:<24} {row['corpus'] or '–':<12} {row['tool']:<16} {'  '.join(figures)}")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -158,15 +168,43 @@ def score(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None,
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")],
+    publish: Publish = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the report of a results directory again."""
+    from evalsuite.export import read_tables
+    from evalsuite.report.write import write_report
     from evalsuite.store import Store
-    from evalsuite.sweep import write_report
 
     with Store(_existing(folder)) as store:
-        analysis, page = write_report(store)
-    _show(analysis, page, as_json=as_json, more={})
+        analysis, page = write_report(read_tables(store), folder)
+    _show(analysis, page, as_json=as_json, more=_published(analysis, folder, publish))
+
+
+@app.command()
+def correlate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Tables of proxies, scores or samples (CSV, TSV, JSONL, Parquet, or pasted from a page), lm-eval's "
+            "samples_*.jsonl, or folders of them.",
+        ),
+    ],
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="QUANT", help="What to compare with; default: the largest.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("correlate"),
+    publish: Publish = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what tables from anywhere prove about perplexity, KLD and size; no server, no model, no run."""
+    from evalsuite.importer.read import read_files
+    from evalsuite.report.write import write_report
+
+    analysis, page = write_report(read_files(files, reference=reference), out)
+    _show(analysis, page, as_json=as_json, more=_published(analysis, out, publish))
 
 
 @app.command()
@@ -312,6 +350,15 @@ def _data(pairs: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise SpecError(f"--data {pair}: TASK=PATH was expected.")
     return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def _published(analysis: Mapping[str, Any], folder: Path, publish: bool) -> Mapping[str, Any]:
+    """Write the figures and tables if asked to; return what to say of it."""
+    if not publish:
+        return {}
+    from evalsuite.report.publish import publish as write
+
+    return {"published": [str(path) for path in write(analysis, folder)]}
 
 
 def _existing(folder: Path) -> Path:

@@ -15,7 +15,7 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
     results = {row["arm"]: row for row in store.get_meta("arms") or []}
     identities = store.get_meta("identities") or {}
     measured = store.proxies()
-    quants, proxies = [], []
+    quants, proxies, chunks = [], [], []
     for arm in plan.arms:
         facts, result = arm.quant.facts, results.get(arm.name, {})
         artifact_id = (identities.get(arm.name) or [""])[0]
@@ -33,8 +33,13 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
                 proxies.append({"quant": arm.name, "corpus": row["corpus"], "tool": row["tool"]} | {
                     key: row.get(key) for key in SHOWN_PROXIES
                 } | {"corpus_sha256": row["corpus_sha256"], "notes": row["notes"]})  # fmt: skip
+                chunks += [
+                    (arm.name, row["corpus"], row["tool"], number, *means)
+                    for number, means in enumerate(row["chunk_means"])
+                ]
     store.put_meta("quants", quants)
     store.put_meta("proxies", proxies)
+    store.put_meta("chunks", chunks)
     store.put_meta("header", {
         "model": plan.sweep.model, "reference": plan.reference.name, "notes": list(plan.sweep.notes),
         "server": {

@@ -12,7 +12,7 @@ import pandas as pd
 from evalsuite.describe import SHOWN_PROXIES
 from evalsuite.errors import SpecError
 from evalsuite.store import Store
-from evalsuite.tables import Tables
+from evalsuite.tables import CHUNK_COLUMNS, Tables
 
 
 def read_tables(store: Store) -> Tables:
@@ -32,12 +32,12 @@ def read_tables(store: Store) -> Tables:
     return Tables(
         quants=pd.DataFrame(store.get_meta("quants")), tasks=tasks,
         items=items, proxies=pd.DataFrame(store.get_meta("proxies"), columns=["quant", "corpus", "tool", *SHOWN_PROXIES]),
-        header=header,
+        header=header, chunks=pd.DataFrame(store.get_meta("chunks") or [], columns=list(CHUNK_COLUMNS)),
     )  # fmt: skip
 
 
 def export(store: Store, folder: Path) -> list[Path]:
-    """Write proxies, scores and items as CSV, the items also as JSONL and Parquet, and a manifest with their hashes.
+    """Write proxies with their chunks, scores and items as CSV, the items also as JSONL and Parquet, and a manifest with their hashes.
 
     The columns are those that `correlate` reads. Same store, same bytes (Parquet: same pandas and pyarrow).
     """
@@ -56,7 +56,7 @@ def export(store: Store, folder: Path) -> list[Path]:
     }.items()):  # fmt: skip
         proxies.insert(at, name, values)
     written = []
-    for name, table in {"proxies": proxies, "scores": scores, "items": items}.items():
+    for name, table in {"proxies": proxies, "chunks": tables.chunks, "scores": scores, "items": items}.items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         written.append(folder / f"{name}.csv")
     items.to_json(folder / "items.jsonl", orient="records", lines=True, force_ascii=False)
@@ -65,6 +65,7 @@ def export(store: Store, folder: Path) -> list[Path]:
     manifest: Mapping[str, Any] = {
         "header": tables.header,
         "quants": store.get_meta("quants"),
+        "tasks": store.get_meta("tasks"),
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 from evalsuite.describe import describe
 from evalsuite.plan import Plan, check_unchanged, make_plan
-from evalsuite.proxy.measure import measure_perplexity
+from evalsuite.proxy.measure import measure_files
 from evalsuite.run import ArmResult, Progress, Silent, run
 from evalsuite.score import score_plan
 from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
@@ -72,7 +72,7 @@ def run_sweep(sweep: Sweep, *, progress: Progress | None = None, patience: Patie
     said = progress or Silent()
     arms = asyncio.run(run(sweep.plan, sweep.store, sweep.llama_cpp, progress=said, patience=patience))
     sweep.store.put_meta("arms", [vars(arm) for arm in arms])
-    problems = measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
+    problems = measure_files(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
     return finish(sweep, arms=arms, problems=problems, progress=said)
 
 
@@ -81,7 +81,7 @@ def measure_proxies(sweep: Sweep, *, progress: Progress | None = None) -> tuple[
     said = progress or Silent()
     arms = asyncio.run(run(replace(sweep.plan, tasks=()), sweep.store, sweep.llama_cpp, progress=said))
     problems = [f"{arm.arm}: {arm.reason}" for arm in arms if arm.reason]
-    problems += measure_perplexity(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
+    problems += measure_files(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
     describe(sweep.plan, sweep.store, sweep.llama_cpp)
     return sweep.store.get_meta("proxies"), problems
 
@@ -93,20 +93,9 @@ def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress
     score_plan(sweep.plan, sweep.store)
     describe(sweep.plan, sweep.store, sweep.llama_cpp)
     said.phase("writing", "report")
-    analysis, report = write_report(sweep.store)
-    return Finished(tuple(arms), tuple(problems), report, analysis)
-
-
-def write_report(store: Store) -> tuple[Mapping[str, Any], Path]:
-    """Write `analysis.json` and `report.html` of the last run beside its store; return the numbers and the page."""
     # The libraries behind the page take seconds to import, and a run should start at once.
-    from evalsuite.analysis import analyse, analysis_json  # noqa: PLC0415
     from evalsuite.export import read_tables  # noqa: PLC0415
-    from evalsuite.report.html import write_html  # noqa: PLC0415
+    from evalsuite.report.write import write_report  # noqa: PLC0415
 
-    tables = read_tables(store)
-    analysis = analyse(tables)
-    (store.folder / "analysis.json").write_text(analysis_json(analysis), encoding="utf-8")
-    report = store.folder / "report.html"
-    write_html(analysis, tables.items, report)
-    return analysis, report
+    analysis, report = write_report(read_tables(sweep.store), sweep.store.folder)
+    return Finished(tuple(arms), tuple(problems), report, analysis)

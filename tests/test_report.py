@@ -1,80 +1,36 @@
-"""What a reader sees: the page, the terminal table and how numbers are written."""
+"""What a reader sees: the page, the files beside it, the terminal table and how numbers are written."""
 
+import csv
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
-import numpy as np
+import analyses
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from evalsuite.analysis import analyse
+from evalsuite.report.chart import name_points
+from evalsuite.report.flips import PAGE_BUDGET, ROW_BUDGET, Answer, Flip, flip_data, flip_pages, shortened
 from evalsuite.report.html import write_html
 from evalsuite.report.numbers import coefficient, decimals, gigabytes, interval, p_value, percent, points, signed, width
-from evalsuite.report.page import build_page
+from evalsuite.report.page import build_page, named_apart
+from evalsuite.report.publish import publish
 from evalsuite.report.terminal import print_table
-from evalsuite.tables import Tables
 
 GOLD = Path(__file__).parent / "gold" / "report" / "page.json"
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"{{ 7*7 }}\u2028&amp;<!--"
 
 
-def small(name: str = "Q4_0", output: str = "The answer is A.") -> Tables:
-    """Return three quants and a replicate on two tasks of twenty samples, without any chance."""
-    answers = {"F16": 0b11111111111111101111, name: 0b11110111001110100101, "Q8_0": 0b11111111111110101111}
-    answers["F16 again"] = answers["F16"]
-    facts = [
-        ("F16", 270e6, 16.0, None),
-        ("Q8_0", 145e6, 8.5, None),
-        (name, 92e6, 5.4, None),
-        ("F16 again", 270e6, 16.0, "F16"),
-    ]
-    kld = {"F16": 0.0, "Q8_0": 0.0004, name: 0.0213}
-    return Tables(
-        quants=pd.DataFrame(
-            {
-                "quant": quant, "provider": None, "size_bytes": size, "bpw": bpw, "sha256": f"{size:.0f}" * 5,
-                "is_reference": quant == "F16", "replicate_of": replicate, "status": "ok", "reason": None,
-            }
-            for quant, size, bpw, replicate in facts
-        ),
-        tasks=pd.DataFrame(
-            {"task": task, "title": title, "chance": 0.25, "version": "1", "n_planned": 20}
-            for task, title in (("letters", "Letters"), ("sums", "Sums"))
-        ),
-        items=pd.DataFrame(
-            {
-                "quant": quant, "task": task, "sample_id": f"s{index:02}", "repeat": 0,
-                "score": float(bits >> (index + shift) % 20 & 1), "outcome": "truncated" if index == 7 else "ok",
-                "cluster": None, "answer": "A", "margin": np.nan, "output": output,
-            }
-            for quant, bits in answers.items()
-            for shift, task in enumerate(("letters", "sums"))
-            for index in range(20)
-        ),
-        proxies=pd.DataFrame(
-            {
-                "quant": quant, "corpus": "wiki", "tool": "llama-perplexity", "ppl": 17 + 4 * value, "ppl_se": 0.31,
-                "kld_mean": value, "kld_mean_se": value / 20, "same_top_p": 1 - 2 * value, "n_tokens": 16320,
-            }
-            for quant, value in kld.items()
-        ),
-        header={
-            "model": "toy", "reference": "F16", "notes": ["The reference is the file the weights came in."],
-            "command": "evalsuite run sweep.yaml", "builds": {"llama.cpp": "b1"}, "versions": {"evalsuite": "0"},
-        },
-    )  # fmt: skip
-
-
 class Tags(HTMLParser):
-    """The tags of a page with their attributes, and the text of those asked for."""
+    """The tags of a page with their attributes, and the text of claims and charts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -101,46 +57,66 @@ class Tags(HTMLParser):
         elif self._open:
             self.data[self._open] = self.data.get(self._open, "") + data
 
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for _, attributes in self.tags if "id" in attributes]
 
-def page_text(tables: Tables, folder: Path) -> str:
-    write_html(analyse(tables), tables.items, folder / "report.html")
+
+def page_text(analysis: Mapping, items: pd.DataFrame, folder: Path) -> str:
+    write_html(analysis, items, folder / "report.html")
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> str:
-    return page_text(small(), tmp_path_factory.mktemp("plain"))
+def small() -> tuple[dict, pd.DataFrame]:
+    return analyses.world(7, 2, 30)
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> str:
-    tables = small(name=HOSTILE, output=HOSTILE)
-    header = {"model": HOSTILE, "notes": [HOSTILE], HOSTILE: HOSTILE}
-    changed = replace(
-        tables,
-        header=header,
-        tasks=tables.tasks.assign(title=HOSTILE),
-        proxies=tables.proxies.assign(corpus=HOSTILE),
-        items=tables.items.assign(answer=HOSTILE),
-    )
-    return page_text(changed, tmp_path_factory.mktemp("hostile"))
+def plain(small, tmp_path_factory) -> str:
+    return page_text(*small, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def hostile(small, tmp_path_factory) -> str:
+    analysis, items = small
+    return page_text(*analyses.hostile(analysis, items, HOSTILE), tmp_path_factory.mktemp("hostile"))
+
+
+def drawn_data(spec) -> Iterator[str]:
+    """Yield the data of a chart, and of the charts in it."""
+    if isinstance(spec, Mapping):
+        if "values" in spec and isinstance(spec["values"], str):
+            yield spec["values"]
+        for inner in spec.values():
+            yield from drawn_data(inner)
+    elif isinstance(spec, list):
+        for inner in spec:
+            yield from drawn_data(inner)
 
 
 def scrubbed(value):
     """Leave out what the drawing library decides, and the last digits of floats."""
     if isinstance(value, Mapping):
-        return {key: scrubbed(inner["datasets"] if key == "spec" else inner) for key, inner in value.items()}
+        return {
+            key: list(dict.fromkeys(drawn_data(inner))) if key == "spec" else scrubbed(inner)
+            for key, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [scrubbed(inner) for inner in value]
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
+def without_the_usual(value):
+    """Leave out what is empty, and write a cell that says no more than its text as that text."""
+    if isinstance(value, Mapping):
+        kept = {key: without_the_usual(inner) for key, inner in value.items() if inner not in ("", [], {}, 0)}
+        return kept.get("text", "") if set(value) == {"text", "sort", "tone", "hint"} and not kept.get("tone") else kept
+    return [without_the_usual(inner) for inner in value] if isinstance(value, list) else value
+
+
 def test_page_is_the_gold_page():
     """The page of a small fixed world is the one in gold/; EVALSUITE_GOLD=accept takes a new one."""
-    tables = small()
-    page = scrubbed(asdict(build_page(analyse(tables), tables.items)))
-    for figure in (*page["forests"], *page["scatters"]):
-        figure["spec"] = list(figure["spec"].values())
+    page = without_the_usual(scrubbed(asdict(build_page(analyses.world(6, 1, 30)[0]))))
     text = json.dumps(page, indent=1, ensure_ascii=False) + "\n"
     if os.environ.get("EVALSUITE_GOLD") == "accept":
         GOLD.write_text(text, encoding="utf-8")
@@ -148,12 +124,10 @@ def test_page_is_the_gold_page():
 
 
 def test_hostile_text_makes_no_tag(plain, hostile):
-    """Names, titles, notes and outputs that look like HTML add no tag and no attribute that runs."""
-    kinds = [{tag for tag, _ in Tags(text).tags} for text in (plain, hostile)]
-    assert kinds[0] == kinds[1]
+    """Names, titles, notes, claims and outputs that look like HTML add no tag and no attribute that runs."""
     tags = Tags(hostile).tags
+    assert {tag for tag, _ in Tags(plain).tags} == {tag for tag, _ in tags}
     assert not [tag for tag, attributes in tags for name in attributes if name.startswith("on")]
-    assert not [tag for tag, _ in tags if tag == "img"]
     scripts = [sum(tag == "script" for tag, _ in Tags(text).tags) for text in (plain, hostile)]
     assert scripts[0] == scripts[1]
     assert "{{ 7*7 }}" in hostile
@@ -162,11 +136,28 @@ def test_hostile_text_makes_no_tag(plain, hostile):
 def test_hostile_charts_are_still_json(hostile):
     """Every chart's specification reads back, with the hostile name in it and no line separator that ends a script."""
     charts = Tags(hostile).data
-    assert len(charts) == 6
+    assert len(charts) > 15
     for text in charts.values():
         json.loads(text)
-    assert HOSTILE in json.dumps(json.loads(charts["forest-0"]), ensure_ascii=False).replace("\\", "")
+    assert HOSTILE.replace('"', '""') in "".join(drawn_data(json.loads(charts["forest-0"])))
     assert "\u2028" not in "".join(charts.values())
+
+
+def test_hostile_outputs_beside_the_page(small, tmp_path):
+    """The pages of whole outputs have the hostile text as text."""
+    analysis, items = small
+    page_text(analysis, items.assign(output=HOSTILE * 20), tmp_path)
+    beside = [path.read_text("utf-8") for path in (tmp_path / "report-files").glob("*.html")]
+    assert beside
+    for text in beside:
+        assert not {tag for tag, _ in Tags(text).tags} & {"script", "img"}
+        assert "&lt;/script&gt;&lt;script&gt;alert(1)" in text
+
+
+def test_half_a_character_is_no_end(small, tmp_path):
+    """A text that ends in half of a surrogate pair is written, with a question mark for the half."""
+    analysis, items = small
+    assert "cut here ?" in page_text(analysis | {"notes": ["cut here \ud83d"]}, items, tmp_path)
 
 
 def test_page_loads_nothing(plain):
@@ -179,52 +170,223 @@ def test_page_loads_nothing(plain):
     assert "@import" not in plain
 
 
-def test_page_is_small(plain):
-    """The page stays below 2.5 MB with the drawing library inside."""
-    assert len(plain.encode()) < 2_500_000
+def test_no_name_twice(plain):
+    """No two elements share an id, and every link inside the page leads somewhere."""
+    tags = Tags(plain)
+    assert len(tags.ids()) == len(set(tags.ids()))
+    links = {attributes["href"] for tag, attributes in tags.tags if tag == "a"}
+    assert {link.removeprefix("#") for link in links} <= set(tags.ids())
 
 
-def test_findings_are_the_claims(plain):
-    """The findings of the page are the claims' sentences, all of them and no others."""
-    assert sorted(Tags(plain).claims) == sorted(row["text"] for row in analyse(small())["claims"])
+def test_page_of_a_large_sweep_is_below_5_mb(tmp_path):
+    """With 20 quants on 8 tasks the page, and all the room that changed samples may take, stay below 5 MB."""
+    analysis, items = analyses.world(20, 8, 25)
+    page = page_text(analysis | {"flips": []}, items, tmp_path)
+    assert len(page.encode()) + PAGE_BUDGET + ROW_BUDGET < 5_000_000
 
 
-def test_same_analysis_same_page(plain, tmp_path):
-    """The page of the same tables is the same to the byte."""
-    assert page_text(small(), tmp_path) == plain
+def test_findings_are_the_claims(plain, small):
+    """The findings of the page are the claims' sentences, all of them and no others, the verdict first."""
+    claims = Tags(plain).claims
+    texts = [row["text"] for row in small[0]["claims"]]
+    assert sorted(claims) == sorted(texts)
+    assert claims[:2] == texts[:2]
 
 
-def test_page_of_nothing(tmp_path):
-    """A sweep without a single item or proxy still gives a page."""
-    tables = small()
-    text = page_text(
-        replace(tables, items=tables.items.iloc[:0], tasks=tables.tasks.iloc[:0], proxies=tables.proxies.iloc[:0]),
-        tmp_path,
+def test_without_a_verdict_the_summary_leads(small, tmp_path):
+    """An analysis without a verdict is headed by its summary and its noise floor, each once."""
+    analysis, items = small
+    claims = [claim for claim in analysis["claims"] if not claim["id"].startswith("verdict")]
+    found = Tags(page_text(analysis | {"claims": claims}, items, tmp_path)).claims
+    assert found[0].startswith("Of 7 quants")
+    assert sorted(found) == sorted(claim["text"] for claim in claims)
+
+
+def test_same_analysis_same_page(small, plain, tmp_path):
+    """The page of the same analysis is the same to the byte."""
+    assert page_text(*small, tmp_path) == plain
+
+
+def test_every_section_shows(plain):
+    """An analysis with every key filled fills every section."""
+    assert [name for name in Tags(plain).ids() if not name.startswith(("table", "figure", "flip-"))] == [
+        "findings", "decidability", "differences", "against", "matrix", "ranges", "volume", "misleading", "agreement",
+        "contest", "size", "providers", "regret", "pareto", "influence", "disagreement", "flips", "gates", "claims",
+        "data", "reproducibility",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("drop", [analyses.emptied, lambda analysis: {
+    key: value for key, value in analyses.emptied(analysis).items() if key not in analyses.LATER}])  # fmt: skip
+def test_sections_without_rows_are_not_there(small, tmp_path, drop):
+    """An older analysis, or one with nothing but scores, has the sections that it has rows for."""
+    analysis, items = small
+    ids = Tags(page_text(drop(analysis), items, tmp_path)).ids()
+    assert not {"decidability", "ranges", "volume", "agreement", "contest", "regret", "pareto", "flips"} & set(ids)
+    assert {"differences", "against", "matrix"} <= set(ids)
+
+
+@pytest.mark.parametrize("key", [*analyses.LATER, "claims", "gates", "proxies", "correlations", "pairs", "scores"])
+def test_any_key_may_be_empty(key):
+    """Whatever one key of the analysis lacks, the page is built."""
+    assert build_page(analyses.world(3, 1, 10)[0] | {key: []}).title == "Toy-8B: 3 quants against F16"
+
+
+def test_undefined_numbers_are_dashes(small, tmp_path):
+    """A page of undefined numbers shows none that it does not have."""
+    analysis, items = small
+    page = page_text(analyses.nulled(analysis), items, tmp_path)
+    cells = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r">[^<]*\b(nan|None|NaN)\b[^<]*<", cells)
+
+
+def test_two_tools_on_one_text_stand_apart():
+    """A text that two tools measured has the tool in its name, and no other text has."""
+    rows = [{"quant": "Q8_0", "corpus": corpus, "tool": tool} for corpus, tool in
+            (("wiki", "forced"), ("wiki", "llama-perplexity"), ("chat", "forced"))]  # fmt: skip
+    found = named_apart({"proxies": rows, "regret": [{"corpus": "wiki", "tool": "forced"}], "schema": 2})
+    assert [row["corpus"] for row in found["proxies"]] == ["wiki (forced)", "wiki (llama-perplexity)", "chat"]
+    assert found["regret"] == [{"corpus": "wiki (forced)", "tool": "forced"}]
+
+
+def changed_samples(count: int, output: str) -> list[Flip]:
+    """Return so many samples of two tasks that two quants lost."""
+    answers = (Answer("F16", "", 1.0, "ok", "7", output), *(Answer(quant, "lost", 0.0, "ok", "9", output)
+               for quant in ("Q4_0", "Q2_K")))  # fmt: skip
+    return [Flip(("gsm8k", "recall")[index % 2], f"s{index}", 5, ("Q4_0", "Q2_K"), (), answers)
+            for index in range(count)]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["seven " * 40, "七" * 300, "<" * 300])
+def test_changed_samples_keep_to_their_budget(output):
+    """However many samples changed and whatever they hold, the page gives them no more bytes than their budget."""
+    found = changed_samples(9000, output)
+    pages = flip_pages(found)
+    data = flip_data(found, pages, "F16")
+    written = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    assert len(written.encode()) < PAGE_BUDGET + ROW_BUDGET
+    assert any("answers" in sample for sample in data["samples"])
+    assert sorted(number for page in pages for number, _ in page.flips) == list(range(9000))
+
+
+def test_few_short_outputs_need_no_pages():
+    """Where every output stands whole on the page there are no pages beside it; one long output makes them."""
+    assert flip_pages(changed_samples(20, "seven")) == []
+    assert flip_pages(changed_samples(20, "seven " * 400))[0].name == "flips-1-1.html"
+
+
+def test_shortened_keeps_both_ends():
+    """A shortened output keeps its start and its end and says how much it lacks."""
+    text = shortened("a" * 500 + "b" * 500, 100)
+    assert (text.count("a" * 50), text.count("b" * 50)) == (1, 1)
+    assert "900 characters left out" in text
+    assert shortened("short", 100) == "short"
+
+
+def test_stale_pages_go(small, tmp_path):
+    """Pages of an earlier report are removed, and nothing else in their folder."""
+    folder = tmp_path / "report-files"
+    folder.mkdir()
+    for name in ("flips-9-9.html", "mine.txt"):
+        (folder / name).write_text("old")
+    page_text(*small, tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_names_do_not_cover_each_other():
+    """Of points in one place one is named, of points far apart all are, on a side where there is room."""
+    dots = [{"quant": "Q4_K_M", "x": x, "y": 1.0} for x in (1.0, 5.0, 5.001, 9.0)]
+    name_points(dots, "x", "y")
+    assert [dot["side"] for dot in dots].count("none") == 0
+    dots = [{"quant": "Q4_K_M", "x": x, "y": 1.0} for x in (1.0, 1.0, 1.0, 9.0)]
+    name_points(dots, "x", "y")
+    assert [dot["side"] for dot in dots[:3]].count("none") == 2
+    assert dots[3]["side"] == "left"
+
+
+def test_published_files_are_what_they_are_called(tmp_path):
+    """Every figure is a drawing as SVG and PNG, once a task, and every table reads back as CSV with the page's rows."""
+    analysis = {
+        key: [row for row in rows if row.get("corpus") != "chat"] if isinstance(rows, list) and key != "notes" else rows
+        for key, rows in analyses.world(7, 1, 20)[0].items()
+    }
+    written = publish(analysis, tmp_path)
+    assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    page = build_page(analysis)
+    figures = [figure for section in page.sections for figure in section.figures]
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == sum(
+        max(1, *(len(values) for values in figure.choices.values()), 0) for figure in figures
     )
-    assert "3 quants" not in text
-    assert "toy: 2 quants against F16" in text
+    for path in written:
+        if path.suffix == ".svg":
+            assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own file
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+    for table in (table for section in page.sections for table in section.tables):
+        rows = list(csv.reader(StringIO((tmp_path / "tables" / f"{table.identity}.csv").read_text("utf-8"))))
+        assert len(rows) == 1 + len(table.rows)
+        assert rows[0] == [column.text for column in table.columns]
+        lines = (tmp_path / "tables" / f"{table.identity}.md").read_text("utf-8").splitlines()
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")}) == 1
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 9])
+@pytest.mark.parametrize("tasks", [1, 2, 8])
 def test_terminal_fits_100_columns(tasks):
     """However many tasks and however long the names, no line exceeds 100 columns and no quant is lost."""
-    tables = small(name="a-quant-with-a-very-long-name-Q4_K_XL-imatrix")
-    names = [f"a_task_with_a_long_name_{index}" for index in range(tasks)]
-    items = pd.concat([tables.items.query("task == 'letters'").assign(task=name) for name in names], ignore_index=True)
-    frame = pd.concat([tables.tasks.iloc[:1].assign(task=name) for name in names], ignore_index=True)
+    analysis, _ = analyses.world(3, tasks, 20)
+    long = analyses.renamed(
+        analysis, {"Q6_K": "a-quant-with-a-very-long-name-Q4_K_XL-imatrix", "gsm8k": "a_task_with_a_long_name"}
+    )
     out = StringIO()
-    print_table(analyse(replace(tables, tasks=frame, items=items)), Console(file=out, width=100))
+    print_table(long, Console(file=out, width=100))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
-    rows = [line.split()[0] for line in lines if re.match(r"F16|Q8_0|a-quant|noise floor: F16", line)]
-    assert rows[:4] == ["F16", "Q8_0", next(row for row in rows if row.startswith("a-quant")), "noise"]
+    rows = [line.split()[0] for line in lines if re.match(r"F16|Q8_0|a-quant|Q5_K_M", line)]
+    assert rows[:4] == ["F16", "Q8_0", next(row for row in rows if row.startswith("a-quant")), "Q5_K_M"]
 
 
 def test_terminal_prints_names_as_they_are():
     """A quant's name is never read as markup."""
     out = StringIO()
-    print_table(analyse(small(name="[red]Q4[/red]")), Console(file=out, width=100))
+    print_table(analyses.renamed(analyses.world(2, 1, 10)[0], {"Q6_K": "[red]Q4[/red]"}), Console(file=out, width=100))
     assert "[red]Q4[/red]" in out.getvalue()
+
+
+def test_terminal_marks_equivalent():
+    """A quant that is equivalent to the reference has a sign of its own."""
+    analysis, _ = analyses.world(2, 1, 10)
+    pairs = [row | {"verdict": "equivalent"} for row in analysis["pairs"]]
+    out = StringIO()
+    print_table(analysis | {"pairs": pairs}, Console(file=out, width=100))
+    assert re.search(r"^Q8_0 .* ≈", out.getvalue(), re.MULTILINE)
+
+
+def test_terminal_without_scores():
+    """A table of proxies alone prints the proxies, in at most 100 columns."""
+    analysis, _ = analyses.world(4, 1, 10)
+    proxies = [row | {"ppl_ratio": 1.1, "rms_dp": 0.02, "kld_p99": 0.4, "kld_p999": 1.7} for row in analysis["proxies"]]
+    out = StringIO()
+    alone = {"scores": [], "pairs": [], "tasks": [], "claims": [], "proxies": proxies}
+    print_table(analysis | alone, Console(file=out, width=100))
+    lines = out.getvalue().splitlines()
+    assert lines[0].split() == [
+        "quant",
+        "GB",
+        "bpw",
+        "PPL",
+        "PPL",
+        "×",
+        "KLD",
+        "99%",
+        "KLD",
+        "99.9%",
+        "RMS",
+        "Δp",
+        "same",
+        "top",
+    ]
+    assert re.match(r"Q8_0 +8\.50 +8\.2", lines[2])
+    assert max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize(

@@ -2,62 +2,109 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from evalsuite.analysis.between import between_rows
+from evalsuite.analysis.changes import flip_rows, volume_correlation_rows, volume_rows
+from evalsuite.analysis.choices import pareto_rows, regret_rows
 from evalsuite.analysis.claims import claim_rows
-from evalsuite.analysis.correlations import correlation_rows, proxy_points
+from evalsuite.analysis.columns import proxy_columns
+from evalsuite.analysis.contests import (
+    agreement_rows,
+    comparison_rows,
+    leak_rows,
+    provider_rows,
+    size_rows,
+    task_rows,
+)
+from evalsuite.analysis.correlations import correlation_rows, influence_rows, range_rows, subset_rows
+from evalsuite.analysis.decidability import decidability_rows
 from evalsuite.analysis.gates import gate_rows
+from evalsuite.analysis.grids import grids
 from evalsuite.analysis.items import TaskScores, task_scores
-from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows, score_rows
+from evalsuite.analysis.misleading import misleading_rows
+from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows, published_rows, score_rows
 from evalsuite.errors import SpecError
+from evalsuite.stats.resample import DRAWS, joint_bootstrap
 from evalsuite.tables import Tables
 
 Row = dict[str, Any]
 
-SCHEMA = 1
+SCHEMA = 2
 
-LATER = ("misleading", "proxy_comparison", "pareto", "regret")
+FLOOR_KLD = 1e-3
+"""No file differs more than this, in nats, from itself."""
 
 
-def analyse(tables: Tables) -> dict[str, Any]:
+def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, Any]:
     """Return the analysis, ready for JSON: no NaN, and the same bytes whatever the order of the rows.
 
-    Raises SpecError where the tables contradict themselves or name no reference.
+    Raises SpecError where the tables contradict themselves or name no reference. `seed` and `draws` are those of the
+    bootstrap.
     """
+    rng = np.random.default_rng(seed)
     quants = _quant_rows(tables.quants)
     reference = _reference(quants)
-    tasks = _task_scores(tables, [row["quant"] for row in quants])
-    names = [task.task for task in tasks]
-    scores = score_rows(tasks, [row["quant"] for row in quants])
-    pairs = pair_rows(tasks, _compared(quants, reference))
+    names = [row["quant"] for row in quants]
+    distinct = [row["quant"] for row in quants if _is_point(row) or _is_quant_of_another(row, tables)]
+    replicates = [row["quant"] for row in quants if row["replicate_of"] == reference]
+    tables = replace(tables, scores=_published(tables, names), chunks=tables.chunks.sort_values(["quant", "chunk"]))
+    tasks = _task_scores(tables, names)
+    published, published_pairs = published_rows(tables.scores, names, distinct, reference)
+    scores = score_rows(tasks, names) + published
+    pairs = pair_rows(tasks, _compared(quants, reference)) + published_pairs
     _check_proxies(tables.proxies, quants)
-    distinct = [row["quant"] for row in quants if _is_point(row)]
-    correlations = correlation_rows(
-        proxy_points(tables.proxies, quants), scores, [*names, *([MEAN_OF_TASKS] if len(names) > 1 else [])], distinct
-    )
+    columns = proxy_columns(tables.proxies.sort_values(["tool", "corpus", "quant"]), tables.chunks, quants)
+    boards = grids(tasks, tables.scores, distinct, rng, draws)
+    drawn = {
+        column: joint_bootstrap(chunks, rng, None, draws, "chunk").draws
+        for column in columns if (chunks := column.chunk_matrix(distinct)) is not None and chunks.size
+    }  # fmt: skip
+    drawn = {column: values for column, values in drawn.items() if not np.isnan(values).any()}
+    sizes = {row["quant"]: float(row["size_bytes"]) for row in quants if row["size_bytes"]}
+    providers = {row["quant"]: str(row["provider"]) for row in quants if row["provider"] and row["quant"] in distinct}
+    equivalent = {(row["b"], row["task"]): row["equivalent"] is True for row in pairs}
+    volumes = volume_rows(tasks, distinct, reference)
+    correlations = correlation_rows(columns, boards, distinct, drawn, rng)
     chance = {str(row["task"]): float(row["chance"]) for row in tables.tasks.to_dict("records")}
-    analysis: dict[str, Any] = plain(
-        {
-            "schema": SCHEMA,
-            "header": dict(tables.header) | {"reference": reference},
-            "quants": quants,
-            "tasks": [_task_row(row, tasks) for row in tables.tasks.to_dict("records")],
-            "proxies": _proxy_rows(tables.proxies, quants),
-            "scores": scores,
-            "pairs": pairs,
-            "correlations": correlations,
-            **{key: [] for key in LATER},
-            "gates": gate_rows(
-                quants, tasks, chance, scores, tables.proxies, dict(tables.header) | {"reference": reference}
-            ),
-            "claims": claim_rows(pairs, correlations, reference),
-            "notes": _notes(quants, tasks, pairs),
-        }
-    )
+    misleading = misleading_rows(columns, {grid.task: grid.tests for grid in boards}, distinct, sizes)
+    decidability = decidability_rows(boards, {task.task: task for task in tasks}, reference, replicates)
+    found: Row = {
+        "schema": SCHEMA,
+        "header": dict(tables.header) | {
+            "reference": reference, "seed": seed, "draws": draws, "decidability": decidability,
+        },
+        "quants": quants,
+        "tasks": [_task_row(row, tasks) for row in tables.tasks.to_dict("records")],
+        "proxies": _proxy_rows(tables.proxies, quants),
+        "scores": scores,
+        "pairs": pairs,
+        "correlations": correlations + subset_rows(columns, boards, equivalent, providers),
+        "range_curves": range_rows(columns, boards),
+        "volume": volumes,
+        "volume_correlations": volume_correlation_rows(columns, volumes, distinct),
+        "misleading": misleading,
+        "agreement": agreement_rows(columns, boards, drawn, rng),
+        "proxy_agreement": between_rows(columns, distinct),
+        "proxy_comparison": comparison_rows(columns, boards, drawn, rng),
+        "size_adjusted": size_rows(columns, boards, sizes, rng),
+        "providers": provider_rows(columns, boards, providers, rng),
+        "leak": leak_rows(columns, distinct, providers, rng),
+        "regret": regret_rows(columns, boards, sizes, rng),
+        "pareto": pareto_rows(columns, boards, sizes, distinct, drawn),
+        "influence": influence_rows(columns, boards),
+        "task_disagreement": task_rows(boards),
+        "flips": flip_rows(tasks, distinct, reference),
+        "gates": gate_rows(quants, tasks, chance, scores, tables, reference, decidability),
+    }  # fmt: skip
+    found["claims"] = claim_rows(found)
+    found["notes"] = _notes(quants, tasks, pairs)
+    analysis: dict[str, Any] = plain(found)
     return analysis
 
 
@@ -98,7 +145,8 @@ def _quant_rows(table: pd.DataFrame) -> list[Row]:
     first: dict[str, str] = {}
     for row in rows:
         same = first.setdefault(str(row["sha256"] or f"name {row['quant']}"), str(row["quant"]))
-        row["duplicate_of"] = None if same == row["quant"] or row["replicate_of"] else same
+        equal = same if same != row["quant"] else row.get("same_as")
+        row["duplicate_of"] = None if row["replicate_of"] else equal
     return rows
 
 
@@ -113,6 +161,27 @@ def _reference(quants: Sequence[Row]) -> str:
             f"quants: {len(names)} rows have is_reference set ({', '.join(names) or 'none'}). Set it for exactly one."
         )
     return str(names[0])
+
+
+def _published(tables: Tables, quants: Sequence[str]) -> pd.DataFrame:
+    """Return the published scores of tasks without samples; raises SpecError for an unknown quant, or a row twice."""
+    scores = tables.scores
+    unknown = set(scores["quant"]) - set(quants)
+    if unknown:
+        raise SpecError(f"scores: quant {min(unknown)!r} is not in the quants table. Add a row for it.")
+    twice = scores[scores.duplicated(["quant", "task"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise SpecError(f"scores: {row['quant']} × {row['task']} appears twice. Remove one.")
+    return scores[~scores["task"].isin(set(tables.items["task"]))].sort_values(["task", "quant"])
+
+
+def _is_quant_of_another(row: Row, tables: Tables) -> bool:
+    """Tell whether the reference of published tables is itself measured against a file that is not in them."""
+    if not (row["is_reference"] and tables.items.empty and "kld_mean" in tables.proxies):
+        return False
+    own = tables.proxies.loc[tables.proxies["quant"] == row["quant"], "kld_mean"].dropna()
+    return len(own) > 0 and float(own.max()) > FLOOR_KLD
 
 
 def _is_point(row: Row) -> bool:
@@ -133,17 +202,21 @@ def _kind(row: Row, reference: str) -> str:
 
 
 def _task_scores(tables: Tables, quants: Sequence[str]) -> list[TaskScores]:
+    published = set(tables.scores["task"])
     unknown = set(tables.items["task"].unique()) - set(tables.tasks["task"])
     if unknown:
         raise SpecError(f"items: task {min(unknown)!r} is not in the tasks table. Add a row for it.")
     return [
         task_scores(tables.items, str(row["task"]), quants, float(row["n_planned"]))
         for row in tables.tasks.to_dict("records")
+        if row["task"] not in published
     ]
 
 
 def _task_row(row: Mapping[Any, Any], tasks: Sequence[TaskScores]) -> Row:
-    scores = next(task for task in tasks if task.task == row["task"])
+    scores = next((task for task in tasks if task.task == row["task"]), None)
+    if scores is None:
+        return dict(row) | {"n_samples": None, "graded": None, "clusters": None}
     return dict(row) | {
         "n_samples": scores.planned,
         "graded": not scores.binary,
@@ -172,8 +245,7 @@ def _proxy_rows(proxies: pd.DataFrame, quants: Sequence[Row]) -> list[Row]:
 
 
 def _notes(quants: Sequence[Row], tasks: Sequence[TaskScores], pairs: Sequence[Row]) -> list[str]:
-    notes = [f"{key}: not computed yet" for key in LATER]
-    notes += [
+    notes = [
         f"{row['quant']} is byte for byte {row['duplicate_of']}: it is no further point in the correlations"
         for row in quants
         if row["duplicate_of"]

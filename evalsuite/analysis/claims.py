@@ -11,40 +11,48 @@ from typing import Any
 
 import numpy as np
 
+from evalsuite.analysis.columns import proxy_name
 from evalsuite.analysis.pairs import ALPHA, MEAN_OF_TASKS
+from evalsuite.analysis.verdicts import (
+    SAME,
+    between_claims,
+    claim,
+    comparison_claims,
+    limits,
+    misleading_claims,
+    of_task,
+    range_claims,
+    verdict_claims,
+)
 from evalsuite.report.numbers import coefficient, interval, p_value, percent, points, width
+from evalsuite.stats.equivalence import MARGIN
 from evalsuite.stats.multiple import holm
 
 Row = dict[str, Any]
-
-PROXY_NAMES = {
-    "kld_mean": "mean KLD", "kld_median": "median KLD", "kld_p99": "99 % KLD", "kld_p999": "99.9 % KLD",
-    "kld_max": "maximum KLD", "ppl": "perplexity", "ppl_ratio": "perplexity ratio", "rms_dp": "RMS Δp",
-    "same_top_p": "same top token", "size_bytes": "file size",
-}  # fmt: skip
 
 HEADLINES = ("kld_mean", "ppl", "ppl_ratio", "same_top_p", "size_bytes")
 """The proxies that get a sentence; the others stand in the table."""
 
 
-def claim_rows(pairs: Sequence[Row], correlations: Sequence[Row], reference: str) -> list[Row]:
-    """Return the findings: one over all quants, one a quant, one about the noise floor, one a headline proxy."""
+def claim_rows(found: Row) -> list[Row]:
+    """Return the findings of an analysis: what it comes to, each quant, the noise floor, each headline proxy, and the rest."""
+    pairs, reference = found["pairs"], found["header"]["reference"]
     by_quant: dict[str, list[Row]] = {}
     for row in pairs:
         if row["kind"] == "quant":
             by_quant.setdefault(row["b"], []).append(row)
     quants = [_quant_claim(quant, rows, reference) for quant, rows in by_quant.items()]
     return [
+        *verdict_claims(found),
         *_summary(by_quant, reference),
         *quants,
         *_floor_claims(pairs, by_quant, reference),
-        *_proxy_claims(correlations),
+        *_proxy_claims([row for row in found["correlations"] if row["subset"] == "all"], found["influence"]),
+        *between_claims(found),
+        *misleading_claims(found["misleading"]),
+        *range_claims(found["range_curves"]),
+        *comparison_claims(found["proxy_comparison"]),
     ]
-
-
-def proxy_name(name: str, corpus: str | None) -> str:
-    """Name a proxy as a reader knows it, with its text."""
-    return PROXY_NAMES[name] + (f" on {corpus}" if corpus else "")
 
 
 def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]:
@@ -54,63 +62,75 @@ def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]
     if not judged:
         return []
     worse, better = (sum(verdict in found for found in judged) for verdict in ("worse", "better"))
-    undecided = sum(found == {"undecided"} for found in judged)
+    alike = sum(found == {"equivalent"} for found in judged)
+    undecided = sum(not found & {"worse", "better"} for found in judged) - alike
     tasks = {row["task"] for row in tested}
     where = "at least one task or on the mean of the tasks" if MEAN_OF_TASKS in tasks else f"{next(iter(tasks))}"
     text = (
         f"Of {_counted(len(judged), 'quant')} compared with {reference}, {worse} {_is(worse)} worse on {where}, "
-        f"{better} {_is(better)} better, and {undecided} {_is(undecided)} undecided "
+        f"{better} {_is(better)} better, "
+        + (f"{alike} {_is(alike)} equivalent within ±{width(MARGIN)} point on all of them, " if alike else "")
+        + f"and {undecided} {_is(undecided)} undecided "
         f"({_counted(len(tested), 'comparison')}, Holm-corrected at 5 %)."
     )
     status = "undecided" if worse == better == 0 else "supported"
     lowest = min(row["p_holm"] for row in tested)
     inputs = [_pair_input(row) for row in tested]
-    return [_claim("summary", text, worse, nan, nan, "two-sided, Holm", lowest, len(judged), status, inputs)]
+    return [claim("summary", text, worse, nan, nan, "two-sided, Holm", lowest, len(judged), status, inputs)]
 
 
 def _quant_claim(quant: str, rows: Sequence[Row], reference: str) -> Row:
     tested = [row for row in rows if row["verdict"]]
     if not tested:
         text = f"{quant} has no sample in common with {reference}: nothing can be said."
-        return _claim(f"quant:{quant}", text, nan, nan, nan, None, nan, 0, "undecided", [])
+        return claim(f"quant:{quant}", text, nan, nan, nan, None, nan, 0, "undecided", [])
     # The mean of the tasks leads: it is what a reader picks by.
     tested.sort(key=lambda row: (row["task"] != MEAN_OF_TASKS, row["p_holm"]))
     tasks = [row for row in tested if row["task"] != MEAN_OF_TASKS]
     undecided = [row for row in tasks if row["verdict"] == "undecided"]
+    alike = [row for row in tasks if row["verdict"] == "equivalent"]
+    also = f" Equivalent within ±{width(MARGIN)} point on {_joined([row['task'] for row in alike])}." if alike else ""
     parts = [
         f"{verdict} than {reference} on {_joined([_decided(row) for row in found])}"
         for verdict in ("worse", "better")
         if (found := [row for row in tested if row["verdict"] == verdict])
     ]
+    if not parts and len(alike) == len(tasks):
+        text = (
+            f"{quant} is equivalent to {reference} within ±{width(MARGIN)} point on "
+            f"{_joined([_decided(row) for row in alike])} (90 % intervals inside the margin); n = {alike[0]['n']:,}."
+        )
+        row = _pair_claim(f"quant:{quant}", text, alike[0], alike[0]["p_holm"], "supported", tested)
+        return row | {"verdict": "equivalent"}
     if not parts:
         where = tasks[0]["task"] if len(tasks) == 1 else f"any of {len(tasks)} tasks"
         mean = "Mean of tasks: " if tested[0]["task"] == MEAN_OF_TASKS else ""
         text = (
             f"{quant} shows no significant difference from {reference} on {where}: {_power(undecided)}. "
-            f"{mean}{_delta(tested[0])}, n = {tested[0]['n']:,}, Holm p {p_value(tested[0]['p_holm'])}, undecided."
+            f"{mean}{_delta(tested[0])}, n = {tested[0]['n']:,}, Holm p {p_value(tested[0]['p_holm'])}, undecided.{also}"
         )
         return _pair_claim(f"quant:{quant}", text, tested[0], tested[0]["p_holm"], "undecided", tested) | {
             "verdict": "undecided"
         }
-    decided = [row for row in tested if row["verdict"] != "undecided"]
+    decided = [row for row in tested if row["verdict"] in {"worse", "better"}]
     counts = sorted({row["n"] for row in decided})
     strength = f"n = {_range([f'{n:,}' for n in counts])}, Holm {_at_most(max(row['p_holm'] for row in decided))}"
     rest = f"{len(undecided)} of {_counted(len(tasks), 'task')} undecided" + (
         f": {_power(undecided)}" if undecided else ""
     )
-    text = f"{quant} is {' and '.join(parts)}; {strength}; {rest}."
+    text = f"{quant} is {' and '.join(parts)}; {strength}; {rest}.{also}"
     verdicts = {row["verdict"] for row in decided}
-    claim = _pair_claim(f"quant:{quant}", text, decided[0], decided[0]["p_holm"], "supported", tested)
-    return claim | {"verdict": verdicts.pop() if len(verdicts) == 1 else "mixed"}
+    row = _pair_claim(f"quant:{quant}", text, decided[0], decided[0]["p_holm"], "supported", tested)
+    return row | {"verdict": verdicts.pop() if len(verdicts) == 1 else "mixed"}
 
 
 def _floor_claims(pairs: Sequence[Row], by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]:
     floors = [row for row in pairs if row["kind"] == "replicate" and row["task"] != MEAN_OF_TASKS and row["n"]]
     if not floors:
-        if not by_quant:
-            return []
+        if not any(row["lost"] is not None for rows in by_quant.values() for row in rows):
+            return []  # published means: there is no run to repeat
         text = f"{reference} ran once, so how much a run differs from itself is unknown."
-        return [_claim("noise-floor", text, nan, nan, nan, None, nan, 0, "undecided", [])]
+        return [claim("noise-floor", text, nan, nan, nan, None, nan, 0, "undecided", [])]
     flips, n = sum(row["gained"] + row["lost"] for row in floors), sum(row["n"] for row in floors)
     largest = max(floors, key=lambda row: abs(row["delta"]))
     moved = (
@@ -123,7 +143,7 @@ def _floor_claims(pairs: Sequence[Row], by_quant: Mapping[str, Sequence[Row]], r
     return [_pair_claim("noise-floor", text, largest, nan, "supported", floors)]
 
 
-def _proxy_claims(correlations: Sequence[Row]) -> list[Row]:
+def _proxy_claims(correlations: Sequence[Row], influences: Sequence[Row]) -> list[Row]:
     tasks = {row["task"] for row in correlations}
     task = MEAN_OF_TASKS if MEAN_OF_TASKS in tasks else next(iter(tasks), None)
     by_proxy: dict[tuple[int, str, str], dict[str, Row]] = {}
@@ -136,28 +156,26 @@ def _proxy_claims(correlations: Sequence[Row]) -> list[Row]:
         for _, found in sorted(by_proxy.items())
     ]
     adjusted = holm(np.array([row["p"] for _, row in chosen]))
-    return [_proxy_claim(found, row, float(p)) for (found, row), p in zip(chosen, adjusted, strict=True)]
+    return [_proxy_claim(found, row, float(p), influences) for (found, row), p in zip(chosen, adjusted, strict=True)]
 
 
-def _proxy_claim(found: Mapping[str, Row], row: Row, p_adj: float) -> Row:
+def _proxy_claim(found: Mapping[str, Row], row: Row, p_adj: float, influences: Sequence[Row]) -> Row:
     rho, tau = found["spearman"], found["kendall"]
     name = proxy_name(row["proxy"], row["corpus"])
-    where = "the mean of the tasks" if row["task"] == MEAN_OF_TASKS else row["task"]
+    where = of_task(row["task"])
     status, reading = _agreement(row, p_adj)
     coefficients = [f"Spearman ρ {coefficient(rho['rho'])}"] if not isnan(rho["rho"]) else []
     coefficients += [f"Kendall τ {coefficient(tau['rho'])}"] if not isnan(tau["rho"]) else []
-    limits = (
-        f"n = {row['n']}: no interval"
-        if isnan(row["low"])
-        else f"n = {row['n']}, 95 % interval of ρ [{coefficient(row['low'])}, {coefficient(row['high'])}]"
-    )
+    shown = limits(rho)
     tested = "no test" if isnan(p_adj) else f"Holm p {p_value(p_adj)}"
-    found_text = f"over all quants: {', '.join((*coefficients, limits, tested))}; {reading}"
+    alone = [each for each in influences if each["flag"] and all(each[key] == row[key] for key in SAME)]
+    without = "".join(f"; without {each['quant']} ρ is {coefficient(each['rho_without'])}" for each in alone[:3])
+    found_text = f"over all quants: {', '.join((*coefficients, shown, tested))}; {reading}{without}"
     text = f"{name[0].upper()}{name[1:]} and {where}, {found_text if coefficients else '; '.join(rho['notes'])}."
     identity = f"proxy:{row['proxy']}:{row['tool']}:{row['corpus'] or ''}"
     inputs = [{key: row[key] for key in ("proxy", "tool", "corpus", "task", "method", "subset")} for row in (rho, tau)]
     test = f"{row['method']}, {row['question']}"
-    return _claim(identity, text, row["rho"], row["low"], row["high"], test, p_adj, row["n"], status, inputs)
+    return claim(identity, text, row["rho"], row["low"], row["high"], test, p_adj, row["n"], status, inputs)
 
 
 def _agreement(row: Row, p_adj: float) -> tuple[str, str]:
@@ -183,7 +201,7 @@ def _range(sizes: Sequence[str]) -> str:
 
 
 def _decided(row: Row) -> str:
-    return f"{'the mean of the tasks' if row['task'] == MEAN_OF_TASKS else row['task']} ({_delta(row)})"
+    return f"{of_task(row['task'])} ({_delta(row)})"
 
 
 def _delta(row: Row) -> str:
@@ -204,29 +222,11 @@ def _interval(row: Row) -> str:
 
 def _pair_claim(identity: str, text: str, shown: Row, p_adj: float, status: str, inputs: Sequence[Row]) -> Row:
     numbers = (shown["delta"], shown["low"], shown["high"], shown["test"], p_adj, shown["n"])
-    return _claim(identity, text, *numbers, status, [_pair_input(row) for row in inputs]) | {"task": shown["task"]}
+    return claim(identity, text, *numbers, status, [_pair_input(row) for row in inputs]) | {"task": shown["task"]}
 
 
 def _pair_input(row: Row) -> Row:
     return {key: row[key] for key in ("task", "a", "b")}
-
-
-def _claim(
-    identity: str,
-    text: str,
-    estimate: float,
-    low: float,
-    high: float,
-    test: str | None,
-    p_adj: float,
-    n: int,
-    status: str,
-    inputs: list[Row],
-) -> Row:
-    return {
-        "id": identity, "text": text, "estimate": estimate, "low": low, "high": high, "test": test, "p_adj": p_adj,
-        "n": n, "status": status, "inputs": inputs,
-    }  # fmt: skip
 
 
 def _counted(count: int, noun: str) -> str:

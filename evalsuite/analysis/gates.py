@@ -10,10 +10,11 @@ from scipy.stats import binomtest, chi2_contingency
 from evalsuite.analysis.items import TaskScores
 from evalsuite.analysis.pairs import ALPHA, MEAN_OF_TASKS
 from evalsuite.report.numbers import p_value, percent
+from evalsuite.tables import Tables
 
 Row = dict[str, Any]
 
-MAX_UNSCORED = 0.01
+MAX_UNSCORED = 0.02
 
 RANGES = {
     "ppl": (1, np.inf), "ppl_ratio": (1e-12, np.inf), "kld_mean": (-1e-3, np.inf), "kld_median": (-1e-3, np.inf),
@@ -28,22 +29,24 @@ def gate_rows(
     tasks: Sequence[TaskScores],
     chance: Mapping[str, float],
     scores: Sequence[Row],
-    proxies: pd.DataFrame,
-    header: Mapping[str, Any],
+    tables: Tables,
+    reference: str,
+    decidability: Sequence[Row],
 ) -> list[Row]:
     """Return every gate as `{name, passed, detail}`; `passed` is None where there is nothing to judge by."""
     by_task = [row for row in scores if row["task"] != MEAN_OF_TASKS]
-    reference = str(header["reference"])
+    proxies = tables.proxies
     return [
-        _gate("reference repeated (A/A)", *_replicate(quants)),
+        _gate("reference repeated (A/A)", *_replicate(quants, tables)),
         _gate("every quant complete", *_complete(quants, by_task)),
         _gate(f"unscored at most {percent(MAX_UNSCORED, 0)}", *_unscored(by_task)),
         _gate("unscored alike for all quants", *_unscored_alike(tasks)),
-        _gate("same prompts as the reference", *_same_prompts(header.get("other_prompts"))),
+        _gate("same prompts as the reference", *_same_prompts(tables.header.get("other_prompts"))),
         *(
             _gate(f"above chance: {task.task}", *_above_chance(task, chance[task.task], reference, by_task))
             for task in tasks
         ),
+        *(_gate(f"quants differ at all: {row['task'].strip('()')}", *_omnibus(row)) for row in decidability),
         _gate("proxies on the same text", *_same_text(proxies, quants)),
         _gate("proxy values possible", *_possible(proxies)),
     ]
@@ -53,7 +56,9 @@ def _gate(name: str, passed: bool | None, detail: str) -> Row:
     return {"name": name, "passed": passed, "detail": detail}
 
 
-def _replicate(quants: Sequence[Row]) -> tuple[bool, str]:
+def _replicate(quants: Sequence[Row], tables: Tables) -> tuple[bool | None, str]:
+    if tables.items.empty:
+        return None, "published tables say nothing of a second run"
     names = [row["quant"] for row in quants if row["replicate_of"] is not None and row["status"] != "failed"]
     if names:
         return True, f"{_listed(names)}: the noise floor is measured"
@@ -118,6 +123,15 @@ def _above_chance(task: TaskScores, chance: float, reference: str, scores: Seque
     if np.isnan(row["low"]):
         return None, f"{beside}, no interval"
     return row["low"] > chance, f"{beside}, 95 % interval from {percent(row['low'])}"
+
+
+def _omnibus(row: Row) -> tuple[bool | None, str]:
+    if np.isnan(row["omnibus_p"]):
+        return None, "; ".join(row["notes"])
+    told = f"{row['omnibus']}, p {p_value(row['omnibus_p'])}, {row['quants']} quants"
+    if row["omnibus_p"] < ALPHA:
+        return True, told
+    return False, f"{told}: these quants cannot be ranked with these samples"
 
 
 def _same_text(proxies: pd.DataFrame, quants: Sequence[Row]) -> tuple[bool | None, str]:

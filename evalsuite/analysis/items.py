@@ -16,7 +16,9 @@ class TaskScores:
 
     `clusters` is an integer a sample, or None where no two samples depend on each other. `binary` says that every
     score is 0 or 1. `outcomes` counts the answers of each quant; what was planned and never asked is counted as
-    `not_run`. `planned` is the number of samples every quant should have a score for.
+    `not_run`. `planned` is the number of samples every quant should have a score for. `samples` names the columns of
+    `scores`, and `answers` holds, in the same shape, a code for what was answered in the first repeat: equal answers have
+    equal codes, and −1 is no answer; None where nobody's answers are known.
     """
 
     task: str
@@ -26,6 +28,8 @@ class TaskScores:
     binary: bool
     outcomes: tuple[dict[str, int], ...]
     planned: int
+    samples: tuple[str, ...]
+    answers: IntArray | None
 
     def of(self, quant: str) -> FloatArray:
         """Return the scores of one quant in the order of the samples."""
@@ -72,7 +76,19 @@ def task_scores(items: pd.DataFrame, task: str, quants: Sequence[str], planned: 
         binary=bool(np.isin(scores[~np.isnan(scores)], (0, 1)).all()),
         outcomes=_outcomes(rows["outcome"], quant, sample, len(quants), wanted),
         planned=wanted,
+        samples=tuple(map(str, names)),
+        answers=_answers(rows["answer"], key, order, (len(quants), len(names))),
     )
+
+
+def _answers(answer: pd.Series, key: IntArray, order: IntArray, shape: tuple[int, int]) -> IntArray | None:
+    codes, names = pd.factorize(answer.astype("string"), sort=True)
+    if not len(names):
+        return None
+    answers = np.full(shape, -1)
+    # Rows come by quant, sample and repeat: written backwards, the first repeat stands.
+    answers[key[0][::-1], key[1][::-1]] = codes[order][::-1]
+    return answers
 
 
 def _item_means(cell: IntArray, score: FloatArray, shape: tuple[int, int]) -> FloatArray:

@@ -1,16 +1,21 @@
 """Scores with their intervals, and every quant beside the reference on the same samples."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isnan, nan, sqrt
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.special import ndtri
 
 from evalsuite.analysis.items import TaskScores
+from evalsuite.stats.equivalence import MARGIN, tost
 from evalsuite.stats.estimate import Estimate, undefined
+from evalsuite.stats.misleading import unpaired_tests
 from evalsuite.stats.multiple import holm
-from evalsuite.stats.paired import compare, differences, mde, mde_of_interval, mean_p
-from evalsuite.stats.proportion import mean_score
+from evalsuite.stats.paired import compare, differences, mde, mde_of_interval, mean_p, tango
+from evalsuite.stats.proportion import mean_score, wilson
 
 ALPHA = 0.05
 MEAN_OF_TASKS = "(mean of tasks)"
@@ -51,7 +56,82 @@ def pair_rows(tasks: Sequence[TaskScores], compared: Sequence[tuple[str, str, st
             rows.append({"task": MEAN_OF_TASKS, "a": a, "b": b, "kind": kind} | _mean_pair(of_pair, tasks))
     _correct([row for row in rows if row["kind"] == "quant" and row["task"] != MEAN_OF_TASKS])
     _correct([row for row in rows if row["kind"] == "quant" and row["task"] == MEAN_OF_TASKS])
-    return [{"mde_family": nan} | row | {"mde": _mde(row, ALPHA), "verdict": _verdict(row)} for row in rows]
+    return [_judged({"mde_family": nan} | row | {"mde": _mde(row, ALPHA)}) for row in rows]
+
+
+def published_rows(
+    scores: pd.DataFrame, quants: Sequence[str], compared: Sequence[str], reference: str
+) -> tuple[list[Row], list[Row]]:
+    """Return score rows and pair rows of tasks of which only the means are published, not the samples.
+
+    Quant and reference are compared as if they had answered different samples, which takes two to three times the
+    difference that their common samples would: few of these pairs can be decided.
+    """
+    found, pairs = [], []
+    for task, rows in scores.groupby("task"):
+        by_quant = {str(row["quant"]): row for row in rows.to_dict("records")}
+        found += [
+            {"quant": quant, "task": str(task)} | _published_score(by_quant[quant])
+            for quant in quants
+            if quant in by_quant
+        ]
+        if reference in by_quant:
+            pairs += [
+                {"task": str(task), "a": reference, "b": quant, "kind": "quant"}
+                | _unpaired(by_quant[reference], by_quant[quant])
+                for quant in compared if quant in by_quant
+            ]  # fmt: skip
+    _correct(pairs)
+    return found, [_judged(row | {"mde": _mde(row, ALPHA)}) for row in pairs]
+
+
+def _published_score(row: Mapping[Any, Any]) -> Row:
+    n, se, notes = row["n"], row["se"], ["published: no samples to look at"]
+    estimate = Estimate(row["score"], nan, nan, 0, ("no n and no error published: no interval", *notes))
+    if not isnan(se):
+        estimate = Estimate(row["score"], row["score"] - 1.96 * se, row["score"] + 1.96 * se, _count(n), tuple(notes))
+    elif not isnan(n):
+        estimate = replace(wilson(round(row["score"] * n), int(n)), value=row["score"], notes=tuple(notes))
+    return _limits(estimate, "value") | {"unscored": 0, "outcomes": {}}
+
+
+def _unpaired(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> Row:
+    tests = unpaired_tests(*(np.array([a[name], b[name]], dtype=float) for name in ("score", "n", "se")))
+    half = 1.96 * float(tests.se[0])
+    n = _count(float(tests.n[0]))
+    notes: tuple[str, ...] = (
+        "unpaired: the samples behind the published means would make this two to three times sharper",
+    )
+    if isnan(half):
+        notes = (*notes, "no n and no error published: nothing to test")
+    delta = float(tests.delta[0])
+    return _limits(Estimate(delta, delta - half, delta + half, n, notes), "delta") | {
+        "unscored": 0, "gained": None, "lost": None, "test": "unpaired z", "p": float(tests.p[0]), "p_midp": nan,
+        "p_holm": nan, "delta_fail_as_zero": delta,
+    }  # fmt: skip
+
+
+def _count(n: float) -> int:
+    return 0 if isnan(n) else int(n)
+
+
+def _judged(row: Row) -> Row:
+    """Add the verdict: equivalent only where the 90 % interval lies within the margin, and nothing else is shown."""
+    low, high = _limits_90(row)
+    equivalent = None if isnan(low) else bool(tost(np.array([low]), np.array([high]))[0])
+    verdict = _verdict(row)
+    if verdict == "undecided" and equivalent:
+        verdict = "equivalent"
+    return row | {"verdict": verdict, "equivalent": equivalent, "margin": MARGIN}
+
+
+def _limits_90(row: Row) -> tuple[float, float]:
+    """Return the 90 % interval of a delta: Tango's for right-or-wrong samples, else the 95 % one made narrower."""
+    if row["test"] == "exact McNemar":
+        estimate = tango(row["n"], row["gained"], row["lost"], level=0.90)
+        return estimate.low, estimate.high
+    narrower = float(ndtri(0.95) / ndtri(0.975))
+    return row["delta"] - narrower * (row["delta"] - row["low"]), row["delta"] + narrower * (row["high"] - row["delta"])
 
 
 def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
