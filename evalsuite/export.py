@@ -37,7 +37,7 @@ def read_tables(store: Store) -> Tables:
 
 
 def export(store: Store, folder: Path) -> list[Path]:
-    """Write proxies with their chunks, scores and items as CSV, the items also as JSONL and Parquet, and a manifest with their hashes.
+    """Write proxies, chunks, scores and items as CSV, the items also as JSONL and Parquet, and a manifest of hashes.
 
     The columns are those that `correlate` reads. Same store, same bytes (Parquet: same pandas and pyarrow).
     """

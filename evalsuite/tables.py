@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-
 SCORE_COLUMNS = ("quant", "task", "score", "n", "se")
 CHUNK_COLUMNS = ("quant", "corpus", "tool", "chunk", "ln_ppl", "ln_ppl_ratio", "kld", "rms_dp", "same_top_p")
 

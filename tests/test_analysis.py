@@ -16,7 +16,8 @@ from evalsuite.tables import Tables
 
 KEYS = {
     "schema", "header", "quants", "tasks", "proxies", "scores", "pairs", "correlations", "range_curves", "volume",
-    "volume_correlations", "misleading", "agreement", "proxy_agreement", "proxy_comparison", "size_adjusted", "providers", "leak", "regret",
+    "volume_correlations", "misleading", "agreement",
+    "proxy_agreement", "proxy_comparison", "size_adjusted", "providers", "leak", "regret",
     "pareto", "influence", "task_disagreement", "flips", "gates", "claims", "notes",
 }  # fmt: skip
 
@@ -110,7 +111,7 @@ def test_top_level_keys(found):
 
 
 def test_planted_truth_is_found(found):
-    """The broken quant is worse on every task; the one equal to the reference changed nothing and is shown to be equivalent."""
+    """The broken quant is worse on every task; the one that changed nothing is shown to be equivalent."""
     for task in ("task0", "task1", MEAN_OF_TASKS):
         assert pair(found, "broken", task)["verdict"] == "worse"
         assert pair(found, "same", task)["verdict"] == "equivalent"

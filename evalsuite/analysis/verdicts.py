@@ -89,8 +89,8 @@ def between_claims(found: Row) -> list[Row]:
         return claims
     quants = sum(not row["is_reference"] for row in found["quants"])
     text = (
-        f"These tables hold proxies of {quants} {'quant' if quants == 1 else 'quants'} and no score of any task: they show how the proxies agree with each "
-        "other and with file size, not whether one can choose by them."
+        f"These tables hold proxies of {quants} {'quant' if quants == 1 else 'quants'} and no score of any task: they show "
+        "how the proxies agree with each other and with file size, not whether one can choose by them."
     )
     return [claim("verdict:1", text, nan, nan, nan, None, nan, 0, "undecided", []), *claims]
 
