@@ -30,6 +30,8 @@ from evalsuite.stats.multiple import holm
 
 Row = dict[str, Any]
 
+FAMILY = "quants × tasks; the means of the tasks apart"
+
 HEADLINES = ("kld_mean", "ppl", "ppl_ratio", "same_top_p", "size_bytes")
 """The proxies that get a sentence; the others stand in the table."""
 
@@ -76,7 +78,9 @@ def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]
     status = "undecided" if worse == better == 0 else "supported"
     lowest = min(row["p_holm"] for row in tested)
     inputs = [_pair_input(row) for row in tested]
-    return [claim("summary", text, worse, nan, nan, "two-sided, Holm", lowest, len(judged), status, inputs)]
+    return [
+        claim("summary", text, worse, nan, nan, "two-sided, Holm", lowest, len(judged), status, inputs, family=FAMILY)
+    ]
 
 
 def _quant_claim(quant: str, rows: Sequence[Row], reference: str) -> Row:
@@ -175,7 +179,21 @@ def _proxy_claim(found: Mapping[str, Row], row: Row, p_adj: float, influences: S
     identity = f"proxy:{row['proxy']}:{row['tool']}:{row['corpus'] or ''}"
     inputs = [{key: row[key] for key in ("proxy", "tool", "corpus", "task", "method", "subset")} for row in (rho, tau)]
     test = f"{row['method']}, {row['question']}"
-    return claim(identity, text, row["rho"], row["low"], row["high"], test, p_adj, row["n"], status, inputs)
+    return claim(
+        identity,
+        text,
+        row["rho"],
+        row["low"],
+        row["high"],
+        test,
+        p_adj,
+        row["n"],
+        status,
+        inputs,
+        quants=row["n"],
+        family="proxies",
+        question=row["question"],
+    )
 
 
 def _agreement(row: Row, p_adj: float) -> tuple[str, str]:
@@ -222,7 +240,9 @@ def _interval(row: Row) -> str:
 
 def _pair_claim(identity: str, text: str, shown: Row, p_adj: float, status: str, inputs: Sequence[Row]) -> Row:
     numbers = (shown["delta"], shown["low"], shown["high"], shown["test"], p_adj, shown["n"])
-    return claim(identity, text, *numbers, status, [_pair_input(row) for row in inputs]) | {"task": shown["task"]}
+    return claim(identity, text, *numbers, status, [_pair_input(row) for row in inputs], family=FAMILY) | {
+        "task": shown["task"]
+    }
 
 
 def _pair_input(row: Row) -> Row:

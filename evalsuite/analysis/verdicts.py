@@ -16,18 +16,20 @@ SAME = ("proxy", "tool", "corpus", "task")
 LEADS = {"kld_mean", "kld_p999", "ppl", "ppl_ratio", "size_bytes"}
 """The proxies whose agreement with each other gets a sentence; the table has all."""
 
+PAIRS = "proxies × tasks × pairs of quants"
+
 SHOWN = 10
 """So many misleading pairs get a sentence each; the table has all."""
 
 
 def claim(
     identity: str, text: str, estimate: float, low: float, high: float, test: str | None, p_adj: float, n: int,
-    status: str, inputs: list[Row],
+    status: str, inputs: list[Row], *, quants: int | None = None, family: str | None = None, question: str | None = None,
 ) -> Row:  # fmt: skip
-    """Return one row of the claims ledger."""
+    """Return one row of the claims ledger: `family` is what p_adj is corrected over, `question` what the interval asks."""
     return {
         "id": identity, "text": text, "estimate": estimate, "low": low, "high": high, "test": test, "p_adj": p_adj,
-        "n": n, "status": status, "inputs": inputs,
+        "n": n, "quants": quants, "family": family, "question": question, "status": status, "inputs": inputs,
     }  # fmt: skip
 
 
@@ -64,7 +66,17 @@ def verdict_claims(found: Row) -> list[Row]:
     share = counts["consistent"] / len(rows)
     lowest = min((row["p_holm"] for row in rows if not isnan(row["p_holm"])), default=nan)
     first = claim(
-        "verdict:1", text, share, nan, nan, "intersection–union, Holm", lowest, len(rows), status, [_input(lead)]
+        "verdict:1",
+        text,
+        share,
+        nan,
+        nan,
+        "intersection–union, Holm",
+        lowest,
+        len(rows),
+        status,
+        [_input(lead)],
+        family=PAIRS,
     )
     costs = [row for row in found["regret"] if _same(row, lead)]
     return [first, *(_cost(row, name) for row in costs)]
@@ -186,7 +198,7 @@ def _misleading(row: Row) -> Row:
     identity = f"misleading:{row['proxy']}:{row['tool']}:{row['corpus'] or ''}:{row['task']}:{better}:{worse}"
     return claim(
         identity, text, row["delta"], row["low"], row["high"], "intersection–union, Holm", row["p_holm"], int(row["n"]),
-        "supported", [_input(row) | {key: row[key] for key in ("better_by_proxy", "worse_by_proxy")}],
+        "supported", [_input(row) | {key: row[key] for key in ("better_by_proxy", "worse_by_proxy")}], family=PAIRS,
     )  # fmt: skip
 
 
@@ -204,4 +216,7 @@ def _range(row: Row) -> Row:
     )
     status = {"works": "supported", "blind here": "refuted", "cannot tell": "undecided"}[row["reading"]]
     identity = f"range:{row['proxy']}:{row['tool']}:{row['corpus'] or ''}"
-    return claim(identity, text, row["rho"], row["low"], row["high"], None, nan, row["n"], status, [_input(row)])
+    return claim(
+        identity, text, row["rho"], row["low"], row["high"], None, nan, row["n"], status, [_input(row)],
+        quants=row["n"], question=row["question"],
+    )  # fmt: skip

@@ -5,6 +5,8 @@ import numpy as np
 from evalsuite.stats.equivalence import BoolArray
 from evalsuite.stats.mean import FloatArray
 
+_NOISE = 1e-12
+
 
 def on_front(sizes: FloatArray, values: FloatArray) -> BoolArray:
     """Tell which quants are on the Pareto front: none of their size or less is as good, strictly in one of the two.
@@ -12,11 +14,12 @@ def on_front(sizes: FloatArray, values: FloatArray) -> BoolArray:
     `sizes` has K values; `values` is … × K, larger is better (scores, or a proxy with its sign turned), such as draws × K
     of a bootstrap. Values that differ in the last bits are equal.
     """
-    values = np.round(values, 12)
     front = np.empty(values.shape, dtype=np.bool_)
     for k, size in enumerate(sizes):
         own = values[..., [k]]
-        front[..., k] = ~((sizes < size) & (values >= own) | (sizes == size) & (values > own)).any(axis=-1)
+        front[..., k] = ~((sizes < size) & (values >= own - _NOISE) | (sizes == size) & (values > own + _NOISE)).any(
+            axis=-1
+        )
     return front
 
 
