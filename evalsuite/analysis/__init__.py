@@ -115,6 +115,8 @@ def analysis_json(analysis: Mapping[str, Any]) -> str:
 
 def plain(value: Any) -> Any:
     """Turn numpy's and pandas' values into those of JSON; whatever is not a finite number becomes None."""
+    if value is None or type(value) in {str, int, bool}:  # nearly all there is
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -57,7 +57,7 @@ BLIND_SHARE = 0.6
 """Measured where a proxy works, but some of the quants are equal: with 1, up to 14 % of the windows of one length are called
 blind; with .6, up to 2 %."""
 
-WINDOW_DRAWS = 1000
+WINDOW_DRAWS = 400
 """As many draws as a window's interval uses; there are many windows."""
 
 BLOCK_CELLS = 2_000_000
