@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from evalsuite.analysis import analyse, analysis_json
+from evalsuite.analysis.misleading import MAX_ROWS, listed
 from evalsuite.analysis.pairs import MEAN_OF_TASKS, mean_of_estimates
 from evalsuite.errors import SpecError
 from evalsuite.stats.paired import mcnemar_exact, mean_p, tango
@@ -364,3 +365,12 @@ def test_every_claim_carries_its_numbers(found):
             assert (row["estimate"], row["low"], row["high"], row["n"]) == (
                 shown["delta"], shown["low"], shown["high"], shown["n"],
             )  # fmt: skip
+
+
+def test_a_long_list_is_cut_after_it_was_counted():
+    """Beyond the largest number of rows pairs are left out of the list with a note, and the claims count all of them."""
+    rows = [{"verdict": "undecided", "at": at} for at in range(MAX_ROWS + 7)]
+    kept, note = listed(rows)
+    assert kept == rows[:MAX_ROWS]
+    assert note == f"misleading: {MAX_ROWS:,} of {MAX_ROWS + 7:,} pairs are listed; the claims count all"
+    assert listed(rows[:9]) == (rows[:9], None)

@@ -48,7 +48,7 @@ def test_every_command_gives_one_json_document(bench: Bench, answer: Callable[..
         assert json.loads(answer(*words, "--json")[1])["analysis"] == run["analysis"]
     files = json.loads(answer("export", bench.folder / "results", "--json")[1])["files"]
     assert {file.rsplit("/", 1)[1] for file in files} == {
-        "proxies.csv", "scores.csv", "items.csv", "items.jsonl", "items.parquet", "manifest.json",
+        "proxies.csv", "chunks.csv", "scores.csv", "items.csv", "items.jsonl", "items.parquet", "manifest.json",
     }  # fmt: skip
     for words in (("tasks",), ("tasks", "agreement"), ("servers",), ("servers", "cpu")):
         assert json.loads(answer(*words, "--json")[1])

@@ -1,6 +1,7 @@
 """From the three tables to everything the report says. Pure: no server, no store, no file."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.analysis.between import between_rows
-from evalsuite.analysis.changes import flip_rows, volume_correlation_rows, volume_rows
+from evalsuite.analysis.changes import MAX_FLIPS, flip_rows, volume_correlation_rows, volume_rows
 from evalsuite.analysis.choices import pareto_rows, regret_rows
 from evalsuite.analysis.claims import claim_rows
 from evalsuite.analysis.columns import proxy_columns
@@ -27,7 +28,7 @@ from evalsuite.analysis.decidability import decidability_rows
 from evalsuite.analysis.gates import gate_rows
 from evalsuite.analysis.grids import grids
 from evalsuite.analysis.items import TaskScores, task_scores
-from evalsuite.analysis.misleading import misleading_rows
+from evalsuite.analysis.misleading import listed, misleading_rows
 from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows, published_rows, score_rows
 from evalsuite.errors import SpecError
 from evalsuite.stats.resample import DRAWS, joint_bootstrap
@@ -103,7 +104,8 @@ def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, A
         "gates": gate_rows(quants, tasks, chance, scores, tables, reference, decidability),
     }  # fmt: skip
     found["claims"] = claim_rows(found)
-    found["notes"] = _notes(quants, tasks, pairs)
+    found["misleading"], unlisted = listed(misleading)
+    found["notes"] = _notes(quants, tasks, pairs, found["flips"]) + ([unlisted] if unlisted else [])
     analysis: dict[str, Any] = plain(found)
     return analysis
 
@@ -246,7 +248,7 @@ def _proxy_rows(proxies: pd.DataFrame, quants: Sequence[Row]) -> list[Row]:
     )
 
 
-def _notes(quants: Sequence[Row], tasks: Sequence[TaskScores], pairs: Sequence[Row]) -> list[str]:
+def _notes(quants: Sequence[Row], tasks: Sequence[TaskScores], pairs: Sequence[Row], flips: Sequence[Row]) -> list[str]:
     notes = [
         f"{row['quant']} is byte for byte {row['duplicate_of']}: it is no further point in the correlations"
         for row in quants
@@ -268,6 +270,11 @@ def _notes(quants: Sequence[Row], tasks: Sequence[TaskScores], pairs: Sequence[R
         f" {100 * row['delta_fail_as_zero']:+.2f} with unscored samples counted as wrong, further apart than the MDE"
         for row in pairs
         if row["task"] != MEAN_OF_TASKS and abs(row["delta_fail_as_zero"] - row["delta"]) > row["mde"]
+    ]
+    notes += [
+        f"{task}: the {MAX_FLIPS} samples that most quants changed are listed, not all"
+        for task, count in Counter(row["task"] for row in flips).items()
+        if count == MAX_FLIPS
     ]
     if len(tasks) > 1:
         notes.append(

@@ -11,7 +11,7 @@ from evalsuite.stats.misleading import PairTests, Verdicts, by_proxy, gap_p, jud
 Row = dict[str, Any]
 
 MAX_ROWS = 5000
-"""Beyond this many rows the undecided pairs that are furthest from a decision are counted and not listed."""
+"""Beyond this many rows the undecided pairs furthest from contradicting the proxy, then consistent ones, are only counted."""
 
 UNTESTED = "proxy gap untested: the table has no chunks of text to test it on"
 
@@ -42,6 +42,13 @@ def misleading_rows(
     ]
     rows.sort(key=_most_misleading)
     return rows
+
+
+def listed(rows: Sequence[Row]) -> tuple[list[Row], str | None]:
+    """Return the rows that the analysis lists, and a sentence about the others where there are any."""
+    if len(rows) <= MAX_ROWS:
+        return list(rows), None
+    return list(rows[:MAX_ROWS]), f"misleading: {MAX_ROWS:,} of {len(rows):,} pairs are listed; the claims count all"
 
 
 def _gap_p(column: ProxyColumn, distinct: Sequence[str]) -> Any:
