@@ -1,12 +1,17 @@
 """What a report says of a run beyond its answers, written into the store: `report` and `export` need nothing else."""
 
-from evalsuite.plan import Plan, proxy_id
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from evalsuite.plan import Arm, Plan, PlannedProxy, proxy_id
 from evalsuite.serve.llama_cpp import LlamaCpp
 from evalsuite.store import Store
 
 SHOWN_PROXIES = (
-    "ppl", "ppl_se", "ppl_ratio", "ln_ppl_ratio", "ln_ppl_ratio_se", "kld_mean", "kld_mean_se", "kld_median", "kld_p99",
-    "kld_p999", "kld_max", "rms_dp", "rms_dp_se", "same_top_p", "same_top_p_se", "ctx", "chunks", "n_tokens",
+    "ppl", "ppl_se", "ppl_ratio", "ln_ppl_ratio", "ln_ppl_ratio_se", "kld_mean", "kld_mean_se", "kld_median",
+    "kld_median_se", "kld_p99", "kld_p99_se", "kld_p999", "kld_p999_se", "kld_max", "kld_max_se", "rms_dp", "rms_dp_se",
+    "same_top_p", "same_top_p_se", "pp_tps", "pp_tps_se", "tg_tps", "tg_tps_se", "ctx", "chunks", "n_tokens",
 )  # fmt: skip
 
 
@@ -26,10 +31,10 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
             "status": result.get("status", "failed"), "reason": result.get("reason", "not run"),
             "tensor_types": dict(facts.tensor_types) if facts else {}, "name": facts.name if facts else None,
             "notes": dict(facts.notes) if facts else {},
+            "imatrix": facts.imatrix if facts else None,
         })  # fmt: skip
-        for proxy, text in plan.proxies:
-            row = measured.get((artifact_id, proxy_id(plan, arm, proxy, text)))
-            if row is not None:
+        for proxy in plan.proxies:
+            for row in _rows(plan, arm, artifact_id, proxy, measured):
                 proxies.append({"quant": arm.name, "corpus": row["corpus"], "tool": row["tool"]} | {
                     key: row.get(key) for key in SHOWN_PROXIES
                 } | {"corpus_sha256": row["corpus_sha256"], "notes": row["notes"]})  # fmt: skip
@@ -49,3 +54,14 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
         "sampling": plan.sweep.sampling.model_dump(), "other_prompts": store.get_meta("other_prompts"),
         "tasks": {planned.task.name: planned.task.signature for planned in plan.tasks},
     })  # fmt: skip
+
+
+def _rows(
+    plan: Plan, arm: Arm, artifact_id: str, proxy: PlannedProxy, measured: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return what is known of an arm by one proxy: a table speaks of a file, served as the reference is."""
+    if proxy.entry.tool != "table":
+        row = measured.get((artifact_id, proxy_id(plan, arm, proxy)))
+        return [] if row is None else [row]
+    first, own = ((each.template, each.kv_cache, each.replicate) for each in (plan.reference, arm))
+    return [asdict(row) for row in proxy.rows.get(arm.quant.name, ())] if own == first else []

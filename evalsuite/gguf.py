@@ -16,6 +16,7 @@ from evalsuite.filehash import file_sha256
 
 _COUNT = 4
 """Where the length of an array stands among the parts of its field: after the key's length, the key and two types."""
+_IMATRIX, _LONGEST_NAME = "quantize.imatrix.", 127
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -50,6 +51,21 @@ class GgufFacts:
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
+
+    @property
+    def imatrix(self) -> dict[str, Any] | None:
+        """What the header says of the importance matrix: `file`, its `dataset`, `chunks` and `entries`; None without one.
+
+        llama-quantize names the first data set only, and cuts both names at 127 bytes; `notes` says so where one was.
+        """
+        if not any(key.startswith(_IMATRIX) for key in self.notes):
+            return None
+        names = {key: self.notes.get(_IMATRIX + key) for key in ("file", "dataset")}
+        counts = {key: self.notes.get(f"{_IMATRIX}{key}_count") for key in ("chunks", "entries")}
+        cut = [
+            f"{key} is cut at 127 bytes" for key, name in names.items() if len((name or "").encode()) == _LONGEST_NAME
+        ]
+        return {**names, **{key: None if count is None else int(count) for key, count in counts.items()}, "notes": cut}
 
 
 class _Header(GGUFReader):  # type: ignore[misc]  # the package has no annotations we can rely on
@@ -158,6 +174,6 @@ def read_gguf(paths: Sequence[Path]) -> GgufFacts:
         notes={
             key: str(field(key))
             for key in readers[0].fields
-            if key.startswith(("quantize.imatrix.", "evalsuite.")) or key == "general.size_label"
+            if key.startswith((_IMATRIX, "evalsuite.")) or key == "general.size_label"
         },
     )

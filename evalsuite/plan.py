@@ -1,21 +1,24 @@
 """From what was asked to every run it implies: arms, tasks with their samples, proxies; all checks before any server runs."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from importlib.resources.abc import Traversable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from evalsuite.errors import SpecError
+from evalsuite.errors import SpecError, did_you_mean
 from evalsuite.gguf import GgufFacts, artifact_id, read_gguf, shards
-from evalsuite.identity import content_id, seed_of, text_sha256
+from evalsuite.identity import canonical_json, content_id, seed_of, text_sha256
+from evalsuite.proxy.llama_perplexity import check_groups
+from evalsuite.proxy.records import ProxyRow
+from evalsuite.proxy.table import read_rows
 from evalsuite.records import Sampling
 from evalsuite.serve.launch import Profile, launch_settings, read_profile
 from evalsuite.shipped import shipped
-from evalsuite.spec import ProxyEntry, QuantEntry, Sweep, TaskEntry, read_text
+from evalsuite.spec import PROXY_KEYS, ProxyEntry, QuantEntry, Sweep, TaskEntry, read_text
 from evalsuite.store import Store
 from evalsuite.task.tasks import Task, expand, load
 
@@ -70,16 +73,28 @@ class PlannedTask:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every arm through every task. `reference` is the arm that the others are compared with; it comes first.
+class PlannedProxy:
+    """One proxy with what it is measured on: a copy of its text, or a task cut to the samples whose conversations are used.
 
-    Each proxy has the copy of its text; a corpus is named by its file.
+    `corpus` names that in every table, None where there is none. Of a table, `rows` maps the names of quants to what it
+    says of them.
     """
+
+    entry: ProxyEntry
+    corpus: str | None = None
+    text: Path | None = None
+    task: Task | None = None
+    rows: Mapping[str, Sequence[ProxyRow]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every arm through every task. `reference` is the arm that the others are compared with; it comes first."""
 
     sweep: Sweep
     arms: tuple[Arm, ...]
     tasks: tuple[PlannedTask, ...]
-    proxies: tuple[tuple[ProxyEntry, Path], ...]
+    proxies: tuple[PlannedProxy, ...]
     profile: Profile
     build_id: str
     out: Path
@@ -125,11 +140,11 @@ def make_plan(
     _check_context(profile, [reference, *others])
     out = store.folder.absolute()
     arms = _arms([reference, *others], sweep, base, out)
-    proxies = _proxies(sweep, reference, profile, base, out)
     tasks = []
     for entry in entries:
         say(f"reading task {entry.task}")
         tasks.append(PlannedTask(load(entry, base=base, extra=extra), entry.repeats))
+    proxies = _proxies(sweep, [reference, *others], [planned.task for planned in tasks], profile, base, out)
     return Plan(sweep, arms, tuple(tasks), proxies, profile, build_id, out)
 
 
@@ -238,42 +253,71 @@ def _arm_name(quant: Quant, template: Path | None, kv_cache: str, sweep: Sweep) 
 
 
 def _proxies(
-    sweep: Sweep, reference: Quant, profile: Profile, base: Path, out: Path
-) -> tuple[tuple[ProxyEntry, Path], ...]:
-    """Return each proxy with the copy of its text."""
+    sweep: Sweep, quants: Sequence[Quant], tasks: Sequence[Task], profile: Profile, base: Path, out: Path
+) -> tuple[PlannedProxy, ...]:
+    """Return each proxy with what it is measured on."""
     proxies = []
-    for proxy in sweep.proxies:
-        text = _keep(_proxy_text(proxy.text, base), out)
-        if proxy.tool == "forced" and proxy.ctx >= profile.ctx:
-            raise SpecError(
-                f"proxies: ctx: {proxy.ctx} does not fit a slot of {profile.ctx} tokens; use less, or a larger `ctx`."
-            )
-        if proxy.tool == "llama-perplexity" and reference.url:
-            raise SpecError(
-                "proxies: llama-perplexity needs the file of the reference, not a `url`. Use `tool: forced`."
-            )
-        n_bytes, n_tokens = text.stat().st_size, proxy.ctx * (2 if proxy.tool == "llama-perplexity" else 1)
-        if n_bytes + 2 < n_tokens:  # no token is empty, but for a BOS and a blank that may be put before the text
-            raise SpecError(
-                f"proxies: text: {proxy.text}: {n_bytes} bytes give fewer than the {n_tokens} tokens that {proxy.tool} "
-                "needs. Take a longer text or a smaller `ctx`."
-            )
-        proxies.append((proxy, text))
-    for (tool, corpus), count in Counter((proxy.tool, text.stem) for proxy, text in proxies).items():
+    for entry in sweep.proxies:
+        if entry.tool == "table":
+            proxies.append(PlannedProxy(entry, rows=read_rows(base / Path(str(entry.table)).expanduser(), quants)))
+        elif entry.tool == "llama-bench":
+            proxies.append(PlannedProxy(entry))
+        elif entry.task is not None:
+            proxies.append(PlannedProxy(entry, entry.text, task=_conversations(entry, tasks)))
+        else:
+            text = _keep(_proxy_text(str(entry.text), base), out)
+            _check_text(entry, text, quants[0], profile)
+            proxies.append(PlannedProxy(entry, text.stem, text))
+    named = Counter((proxy.entry.tool, corpus) for proxy in proxies for corpus in _corpora(proxy))
+    for (tool, corpus), count in named.items():
         if count > 1:
+            on = "" if corpus is None else f" on {corpus!r}"
             raise SpecError(
-                f"proxies: {count} are {tool} on {corpus!r}, and a report tells them apart by the name of the text's file "
-                "only. Rename a file, or measure one of them under another `out`."
+                f"proxies: {count} are {tool}{on}, and a report tells them apart by the tool and the name of the text only. "
+                "Rename a text, or measure one of them under another `out`."
             )
     return tuple(proxies)
 
 
+def _corpora(proxy: PlannedProxy) -> Iterable[str | None]:
+    of_rows = dict.fromkeys(row.corpus for rows in proxy.rows.values() for row in rows)
+    return of_rows if proxy.entry.tool == "table" else [proxy.corpus]
+
+
+def _check_text(entry: ProxyEntry, text: Path, reference: Quant, profile: Profile) -> None:
+    if entry.tool == "forced" and entry.ctx >= profile.ctx:
+        raise SpecError(
+            f"proxies: ctx: {entry.ctx} does not fit a slot of {profile.ctx} tokens; use less, or a larger `ctx`."
+        )
+    if entry.tool == "llama-perplexity" and reference.url:
+        raise SpecError("proxies: llama-perplexity needs the file of the reference, not a `url`. Use `tool: forced`.")
+    limit = reference.facts.context_length if reference.facts else None
+    if limit is not None and entry.ctx > limit:
+        raise SpecError(f"proxies: ctx: {entry.ctx} tokens, but {reference.name} was trained with {limit}.")
+    n_bytes, n_tokens = text.stat().st_size, entry.ctx * (2 if entry.tool == "llama-perplexity" else 1)
+    if n_bytes + 2 < n_tokens:  # no token is empty, but for a BOS and a blank that may be put before the text
+        raise SpecError(
+            f"proxies: text: {entry.text}: {n_bytes} bytes give fewer than the {n_tokens} tokens that {entry.tool} "
+            "needs. Take a longer text or a smaller `ctx`."
+        )
+    check_groups(entry.chunks, entry.groups, entry.ctx)
+
+
+def _conversations(entry: ProxyEntry, tasks: Sequence[Task]) -> Task:
+    """Return the task of a proxy, cut to the samples whose conversations are forced."""
+    if entry.tool != "forced":
+        raise SpecError(f"proxies: text: {entry.text!r}: {entry.tool} knows no conversations. Use `tool: forced`.")
+    named = {task.name: task for task in tasks}
+    if entry.task not in named:
+        raise SpecError(
+            f"proxies: text: {entry.text!r}: the sweep asks no such task.{did_you_mean(str(entry.task), named)}"
+        )
+    task = named[entry.task]
+    return replace(task, samples=task.samples[: entry.chunks])
+
+
 def _proxy_text(name: str, base: Path) -> Traversable:
     """Return the file of a proxy's text: a path, or the name of a text that ships with evalsuite."""
-    if name.startswith("task:"):
-        raise SpecError(
-            f"proxies: text: {name!r}: the conversations of a task are not supported as a text yet; give a file."
-        )
     texts = shipped("tasks") / "texts"
     return texts / f"{name}.txt" if (texts / f"{name}.txt").is_file() else base / Path(name).expanduser()
 
@@ -398,13 +442,18 @@ def _check_context(profile: Profile, quants: Sequence[Quant]) -> None:
             )
 
 
-def proxy_id(plan: Plan, arm: Arm, proxy: ProxyEntry, text: Path) -> str:
+def proxy_id(plan: Plan, arm: Arm, proxy: PlannedProxy) -> str:
     """Name one measurement of one proxy: on one arm's settings, against one reference under its own.
 
     The model file is the other half of the key.
     """
+    entry, task = proxy.entry, proxy.task
+    measured_on = None if proxy.text is None else proxy.text.read_text(encoding="utf-8")
+    if task is not None:
+        sampling = plan.sweep.sampling.model_dump()
+        measured_on = canonical_json([task.signature, [sample.sample_id for sample in task.samples], sampling])
+    against = [plan.reference.quant.identity, plan.launch(plan.reference)] if measured_on else None
     return content_id("proxy", {
-        "proxy": proxy.model_dump(), "text": text.read_text(encoding="utf-8"), "build": plan.build_id,
-        "launch": plan.launch(arm), "replicate": arm.replicate,
-        "reference": [plan.reference.quant.identity, plan.launch(plan.reference)],
+        "proxy": entry.model_dump(include={"tool", *PROXY_KEYS[entry.tool]}), "text": measured_on, "build": plan.build_id,
+        "launch": plan.launch(arm), "replicate": arm.replicate, "reference": against,
     })  # fmt: skip

@@ -76,15 +76,52 @@ class SamplingEntry(BaseModel):
     max_tokens: Annotated[int, Field(gt=0)] = 2048
 
 
+PROXY_KEYS: Mapping[str, frozenset[str]] = {
+    "llama-perplexity": frozenset({"text", "ctx", "chunks", "groups"}),
+    "forced": frozenset({"text", "ctx", "chunks", "n_probs"}),
+    "llama-bench": frozenset({"pp", "tg"}),
+    "table": frozenset({"table"}),
+}
+"""What each tool can be told."""
+
+
 class ProxyEntry(BaseModel):
-    """A proxy to measure on every quant: by `llama-perplexity`, or `forced` through the server."""
+    """A proxy to measure on every quant, by a tool of `PROXY_KEYS`, or a `table` of what others measured.
+
+    `text` is a file, the name of a text that ships with evalsuite, or `task:NAME` (forced only): conversations of a task of
+    the sweep, of which `chunks` are taken, with at most `ctx` tokens of each answer. `groups` of chunks are measured once
+    more each, for the standard errors of quantiles; 1 is none. `pp` and `tg` are the tokens that llama-bench reads and writes.
+    """
 
     model_config = _STRICT
-    tool: Literal["llama-perplexity", "forced"]
-    text: str
+    tool: Literal["llama-perplexity", "forced", "llama-bench", "table"]
+    text: str | None = None
     ctx: Annotated[int, Field(ge=16)] = 512
     chunks: Annotated[int, Field(gt=0)] = 16
     n_probs: Annotated[int, Field(gt=0)] = 1000
+    groups: Annotated[int, Field(gt=0)] = 1
+    pp: Annotated[int, Field(gt=0)] = 512
+    tg: Annotated[int, Field(gt=0)] = 128
+    table: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _table_is_a_tool(cls, given: Any) -> Any:
+        return {"tool": "table", **given} if isinstance(given, dict) and "table" in given else given
+
+    @model_validator(mode="after")
+    def _keys_of_its_tool(self) -> "ProxyEntry":
+        known = PROXY_KEYS[self.tool]
+        if foreign := sorted(self.model_fields_set - known - {"tool"}):
+            raise ValueError(f"`{foreign[0]}` means nothing to {self.tool}, which knows {', '.join(sorted(known))}")
+        if needed := sorted(key for key in known & {"text", "table"} if getattr(self, key) is None):
+            raise ValueError(f"{self.tool} needs a `{needed[0]}`")
+        return self
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task whose conversations are the text."""
+        return self.text.removeprefix("task:") if self.text and self.text.startswith("task:") else None
 
 
 def _entry(key: str) -> BeforeValidator:

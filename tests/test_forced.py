@@ -19,7 +19,20 @@ from scipy.stats import entropy, spearmanr
 
 from evalsuite.errors import MachineError, ServerError, SpecError
 from evalsuite.proxy import forced, llama_perplexity
-from evalsuite.proxy.forced import Position, force, kld_lower_bound, load_positions, save_positions, summarise
+from evalsuite.proxy.forced import (
+    Conversation,
+    Passage,
+    Position,
+    cut_conversations,
+    cut_text,
+    force,
+    kld_lower_bound,
+    load_passages,
+    load_positions,
+    save_positions,
+    summarise,
+)
+from evalsuite.proxy.programs import Tool
 from evalsuite.serve.llama_cpp import LlamaCpp
 from evalsuite.serve.process import ServerProcess
 
@@ -122,9 +135,15 @@ class FakeModel:
         return {"completion_probabilities": entries, "tokens_predicted": len(written)}
 
 
+async def forced_text(
+    ask: forced.Ask, text: str, *, ctx: int = 16, chunks: int = 9, n_probs: int = 20, progress: Any = silent
+) -> list[list[Position]]:
+    passages = await cut_text(ask, text, ctx=ctx, chunks=chunks)
+    return await force(ask, passages, n_probs=n_probs, parallel=2, progress=progress)
+
+
 def write(model: FakeModel, text: str, **more: Any) -> list[list[Position]]:
-    settings = {"ctx": 16, "chunks": 9, "n_probs": 20, "parallel": 2, "progress": silent}
-    return asyncio.run(force(model.ask, text, **{**settings, **more}))
+    return asyncio.run(forced_text(model.ask, text, **more))
 
 
 TEXT = "The fish 🐟 knows nöthing\x01 about that."  # 41 bytes: an emoji, an umlaut and an end token
@@ -184,7 +203,7 @@ def test_dead_server_is_one_server_error():
         return await model.ask(path, body)
 
     with pytest.raises(ServerError, match="gone"):
-        asyncio.run(force(dying, TEXT, ctx=16, chunks=2, n_probs=5, parallel=2, progress=silent))
+        asyncio.run(forced_text(dying, TEXT))
 
 
 def test_broken_quant_is_named():
@@ -195,7 +214,7 @@ def test_broken_quant_is_named():
         return json.loads(re.sub(r'"logprob": -[\d.e+-]+', '"logprob": null', json.dumps(await model.ask(path, body))))
 
     with pytest.raises(MachineError, match="not numbers"):
-        asyncio.run(force(broken, TEXT, ctx=16, chunks=2, n_probs=5, parallel=2, progress=silent))
+        asyncio.run(forced_text(broken, TEXT))
 
 
 def test_summary_of_whole_lists_is_exact():
@@ -237,13 +256,92 @@ def test_other_tokens_are_refused():
         summarise(write(FakeModel(1), TEXT), write(FakeModel(1, bos=True), TEXT), ctx=16, **CORPUS)
 
 
+def test_errors_of_quantiles_need_tokens_beyond_them():
+    """Of 14 tokens the median has an error and the 99 % has none, with a note that says why."""
+    found = summarise(write(FakeModel(1), TEXT), write(FakeModel(2), TEXT), ctx=16, **CORPUS)
+    halves = [kld_lower_bound(*pair) for pair in zip(write(FakeModel(1), TEXT), write(FakeModel(2), TEXT), strict=True)]
+    # Of two halves one is left when the other is left out: the jackknife is half their difference.
+    assert found.kld_median_se == pytest.approx(abs(np.median(halves[0]) - np.median(halves[1])) / 2)
+    assert (found.kld_p99_se, found.kld_p999_se) == (None, None)
+    assert "kld_p99 has no standard error: 14 tokens are too few so far out" in found.notes
+    assert found.kld_max_se > 0
+
+
+def rendering(model: FakeModel) -> forced.Ask:
+    """A server whose template writes roles in front of what they say."""
+
+    async def ask(path: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        if path == "/apply-template":
+            tools = "".join(f"[{tool['name']}]" for tool in body.get("tools", ()))
+            said = "".join(f"{message['role']}: {message['content']}\n" for message in body["messages"])
+            return {"prompt": f"{tools}{said}assistant: "}
+        return await model.ask(path, body)
+
+    return ask
+
+
+def cut(conversations: list[Conversation], ask: forced.Ask, longest: int = 99) -> list[Passage]:
+    return asyncio.run(cut_conversations(ask, conversations, longest=longest))
+
+
+def test_answer_is_scored_after_its_rendered_prompt():
+    """Template, tools and BOS come before the answer unscored; the blank at the end of a prompt goes with the answer."""
+    chat = Conversation(({"role": "user", "content": "Fish?"},), "A pike.", ({"name": "net"},))
+    passages = cut([chat, Conversation("Fish:", " trout")], rendering(FakeModel(seed=1, bos=True)))
+    texts = [(bytes(p.ids[1 : p.first]).decode(), bytes(p.ids[p.first :]).decode()) for p in passages]
+    assert texts == [("[net]user: Fish?\nassistant:", " A pike."), ("Fish:", " trout")]
+    assert [passage.ids[0] for passage in passages] == [BOS, BOS]
+
+
+def test_long_answers_are_cut_and_empty_ones_left_out():
+    """At most `longest` tokens of an answer are scored, and a conversation without any is no passage."""
+    passages = cut([Conversation("Fish:", " trout"), Conversation("Fish:", "")], rendering(FakeModel(1)), longest=3)
+    assert [bytes(passage.ids).decode() for passage in passages] == ["Fish: tr"]
+
+
+def test_text_that_merges_at_the_border_keeps_both_sides_tokens():
+    """Where prompt and answer share a token, each is cut by itself, and the answer is scored from its first token on."""
+
+    async def merging(_: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        ids = [ord(letter) for letter in body["content"].replace("ab", "\N{LATIN SMALL LETTER AE}")]
+        return {"tokens": [{"id": i, "piece": chr(i)} for i in ids]}
+
+    (passage,) = cut([Conversation("xa", "bc")], merging)
+    assert (passage.ids, passage.first) == ([*b"xabc"], 2)
+
+
+def test_first_token_of_all_is_not_scored():
+    """Without a prompt and a BOS there is nothing to predict the first token from."""
+    (passage,) = cut([Conversation("", "fish")], rendering(FakeModel(1)))
+    assert (passage.ids, passage.first) == ([*b"fish"], 1)
+
+
+def test_conversations_of_unequal_length_are_scored_token_by_token():
+    """Figures are over all tokens, whose errors count conversations by their tokens."""
+    ask = rendering(FakeModel(seed=1))
+    passages = cut([Conversation("Fish:", " trout"), Conversation("Boat:", " a long and narrow one")], ask)
+    chunks = [
+        asyncio.run(force(FakeModel(seed).ask, passages, n_probs=N_VOCAB, parallel=2, progress=silent))
+        for seed in (1, 2)
+    ]
+    found = summarise(*chunks, ctx=30, **CORPUS)
+    kld = [kld_lower_bound(*pair) for pair in zip(*chunks, strict=True)]
+    assert [len(chunk) for chunk in kld] == [6, 22]
+    assert found.kld_mean == pytest.approx(np.concatenate(kld).mean())
+    apart = kld[0].mean() - kld[1].mean()
+    assert found.kld_mean_se == pytest.approx(2 * 6 * 22 / 28**2 * abs(apart))
+    assert found.chunk_means[0].kld == pytest.approx(kld[0].mean())
+
+
 def test_positions_are_stored(tmp_path):
     """What was saved is loaded again, lists of different lengths included; a damaged file is a MachineError."""
-    path, chunks = tmp_path / "reference.npz", write(FakeModel(1), TEXT)
+    path, model = tmp_path / "reference.npz", FakeModel(1)
+    passages, chunks = asyncio.run(cut_text(model.ask, TEXT, ctx=16, chunks=9)), write(model, TEXT)
     chunks[0][1] = position(np.log(np.full(4, 0.25)))
-    save_positions(path, chunks)
+    save_positions(path, passages, chunks)
     loaded = load_positions(path)
     assert [[vars_of(at) for at in chunk] for chunk in loaded] == [[vars_of(at) for at in chunk] for chunk in chunks]
+    assert load_passages(path) == passages
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(MachineError, match="Delete it"):
         load_positions(path)
@@ -278,7 +376,8 @@ async def asking(program: LlamaCpp, model: Path, log: Path) -> AsyncIterator[for
 
 async def forced_positions(program: LlamaCpp, model: Path, text: str, log: Path) -> list[list[Position]]:
     async with asking(program, model, log) as ask:
-        return await force(ask, text, ctx=256, chunks=5, n_probs=750, parallel=4, progress=silent)
+        passages = await cut_text(ask, text, ctx=256, chunks=5)
+        return await force(ask, passages, n_probs=750, parallel=4, progress=silent)
 
 
 @pytest.mark.llama_cpp
@@ -291,7 +390,7 @@ def test_agreement_with_llama_perplexity(llama_cpp, ladder, tmp_path):
     reference, *quants = [ladder / f"{name}.gguf" for name in ("F16", "Q8_0", "Q4_0", "MXFP4")]
     text = HARBOUR.read_text(encoding="utf-8")
     base, log = tmp_path / "base", tmp_path / "log"
-    tool = llama_perplexity.Tool(llama_cpp.tools["perplexity"], threads=1, log=log)
+    tool = Tool(llama_cpp.tools["perplexity"], threads=1, log=log)
     llama_perplexity.run_base(tool, reference, HARBOUR, base, ctx=256, chunks=5, n_vocab=49152, progress=silent)
     ours = asyncio.run(forced_positions(llama_cpp, reference, text, log))
     found, wanted = [], []

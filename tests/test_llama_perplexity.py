@@ -19,16 +19,18 @@ from hypothesis import strategies as st
 from evalsuite.errors import MachineError, SpecError
 from evalsuite.proxy.llama_perplexity import (
     Printout,
-    Tool,
     base_size,
+    copy_chunks,
     parse,
     proxy_row,
     read_base,
     run_base,
+    run_groups,
     run_kld,
     scored_tokens,
 )
-from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se
+from evalsuite.proxy.programs import Tool
+from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, maximum_se, mean_se, quantile_se
 
 GOLD = Path(__file__).parent / "gold" / "llama-perplexity"
 Q4_0 = (GOLD / "Q4_0.log").read_text(encoding="utf-8")
@@ -118,6 +120,38 @@ def test_chunk_se_is_sd_over_root_c():
     squares = np.array([1.0, 4.0, 9.0])
     rms_se = squares.std(ddof=1) / math.sqrt(3) / (2 * math.sqrt(squares.mean()))
     assert se == pytest.approx((1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3), rms_se, 0))
+
+
+def test_chunk_se_of_unequal_chunks_counts_tokens():
+    """Chunks of 4, 2 and 4 tokens with means 2.5, 2 and 2.5 have the cluster-robust error that statsmodels gives, .12.
+
+    `OLS([1, 2, 3, 4, 2, 2, 5, 1, 0, 4], ones(10)).fit(cov_type="cluster", cov_kwds={"groups": g}).bse`, g by chunk.
+    """
+    means, lengths = [2.5, 2.0, 2.5], [4, 2, 4]
+    se = chunk_se([ChunkMeans(mean, mean, mean, mean, mean) for mean in means], lengths)
+    assert (se.kld, mean_se(np.array(means), lengths)) == pytest.approx((0.12, 0.12))
+
+
+def simulated_kld(rng: np.random.Generator) -> np.ndarray:
+    """Tokens of 64 chunks of 255, lognormal, with what the tokens of a chunk share."""
+    return 0.02 * np.exp(0.4 * rng.normal(size=(64, 1)) + 1.2 * rng.normal(size=(64, 255)))
+
+
+def test_errors_of_quantiles_are_those_of_another_text():
+    """The errors that one text gives are, on average, the spread of the statistic over 60 texts."""
+    texts = [simulated_kld(np.random.default_rng(seed)) for seed in range(60)]
+    shares = [0.5, 0.99, 0.999]
+    true = np.std([[*np.quantile(text, shares), text.max()] for text in texts], axis=0, ddof=1)
+    told = [[*quantile_se([*text], shares), maximum_se(text.max(axis=1))] for text in texts]
+    ratio = np.sqrt(np.mean(np.square(told), axis=0)) / true
+    assert ratio[:3] == pytest.approx([1, 1, 1.1], abs=0.2)
+    assert 0.8 < ratio[3] < 2  # one token: a rough figure, on the safe side
+
+
+def test_maximum_of_nothing_has_no_error():
+    """A model against itself, whose largest KLD is 0 or below by rounding, has no error of it."""
+    assert maximum_se([0.1, 0.0, 0.2]) is None
+    assert maximum_se([0.1]) is None
 
 
 def test_one_chunk_has_no_standard_error():
@@ -343,11 +377,11 @@ def test_child_ends_with_an_exception(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
 
 
-def base_of(tool: Tool, tmp_path: Path, n_vocab: int) -> Printout:
-    base = tmp_path / "base"
+def base_of(tool: Tool, tmp_path: Path, n_vocab: int, groups: int = 1) -> Printout:
     return run_base(
-        tool, Path("f16.gguf"), GOLD / "text.txt", base, ctx=256, chunks=5, n_vocab=n_vocab, progress=silent
-    )
+        tool, Path("f16.gguf"), GOLD / "text.txt", tmp_path / "base", ctx=256, chunks=5, n_vocab=n_vocab,
+        groups=groups, progress=silent,
+    )  # fmt: skip
 
 
 def test_disk_space_is_checked_before(tmp_path):
@@ -372,6 +406,69 @@ def test_unfinished_base_is_not_left(tmp_path):
     with pytest.raises(MachineError, match="incomplete"):
         base_of(tool, tmp_path, n_vocab=10)
     assert not list(tmp_path.glob("base*"))
+
+
+def test_groups_give_the_errors_of_quantiles():
+    """The error of what is no mean is the spread of the groups' figures / √G; each chunk mean comes from its group."""
+    logs = [parse((GOLD / f"{name}.log").read_text(encoding="utf-8")) for name in ("Q8_0", "Q4_0", "Q2_K")]
+    whole = parse(Q4_0)
+    found = row(whole, groups=logs)
+    p99 = [log.statistics["99.0% KLD"][0] for log in logs]
+    assert found.kld_p99_se == pytest.approx(np.std(p99, ddof=1) / math.sqrt(3))
+    maxima = [log.statistics["Maximum KLD"][0] for log in logs]
+    assert found.kld_max_se == pytest.approx(max(maxima) * np.std(np.log(maxima), ddof=1))
+    assert (found.kld_p99, found.kld_max) == (row(whole).kld_p99, row(whole).kld_max)
+    assert found.chunk_means == tuple(chunk for log in logs for chunk in row(log).chunk_means)
+
+
+def test_quantile_beyond_the_groups_has_no_error():
+    """A group of 635 tokens says nothing of the 99.9 %: no error, and a note says why."""
+    found = row(parse(Q4_0), groups=[parse(Q4_0), parse(Q4_0)])
+    assert (found.kld_p999_se, found.kld_median_se) == (None, 0)
+    assert "kld_p999 has no standard error: the smallest group has 635 tokens, too few so far out" in found.notes
+
+
+@pytest.mark.parametrize(("ctx", "n_vocab"), [(8, 10), (7, 11)])
+def test_copied_chunks_are_those_of_the_base(tmp_path, ctx, n_vocab):
+    """Parts of a base file hold its tokens and records, each once and in order, odd vocabularies included."""
+    size = write_base(tmp_path / "base", ctx, n_vocab, 5)
+    header, content = 20, np.random.default_rng(1).bytes(size)
+    base = struct.pack("<8sIii", b"_logits_", ctx, n_vocab, 5) + content[header:]
+    (tmp_path / "base").write_bytes(base)
+    tokens, records = b"", b""
+    for first, end in ((0, 2), (2, 3), (3, 5)):
+        copy_chunks(tmp_path / "base", tmp_path / "part", first, end)
+        assert read_base(tmp_path / "part") == (ctx, n_vocab, end - first)
+        part = (tmp_path / "part").read_bytes()[header:]
+        tokens, records = tokens + part[: 4 * ctx * (end - first)], records + part[4 * ctx * (end - first) :]
+    assert tokens + records == base[header:]
+
+
+def test_text_too_short_for_its_groups_is_the_users_to_mend(tmp_path):
+    """Five chunks in five groups are well, six groups leave one without a chunk: refused before any quant is compared."""
+    write_base(tmp_path / "made", 256, 10, 5)
+    tool = program(
+        tmp_path,
+        f"import shutil\nshutil.copy({str(tmp_path / 'made')!r}, sys.argv[sys.argv.index('--kl-divergence-base') + 1])\n"
+        + saying("base.log"),
+    )
+    assert base_of(tool, tmp_path, n_vocab=10, groups=5)
+    with pytest.raises(SpecError, match="6 groups of 5 chunks have 0 scored tokens each"):
+        base_of(tool, tmp_path, n_vocab=10, groups=6)
+
+
+@pytest.mark.llama_cpp
+@pytest.mark.live
+def test_groups_of_a_real_base_add_up(llama_cpp, ladder, tmp_path):
+    """Runs on parts of a real base file are complete, and their figures are those of the whole."""
+    base, tool = tmp_path / "base", Tool(llama_cpp.tools["perplexity"], threads=1, log=tmp_path / "log")
+    reference, quant = ladder / "F16.gguf", ladder / "Q4_0.gguf"
+    run_base(tool, reference, GOLD / "text.txt", base, ctx=256, chunks=3, n_vocab=49152, groups=3, progress=silent)
+    whole = run_kld(tool, quant, base, progress=silent).statistics
+    groups = [group.statistics for group in run_groups(tool, quant, base, 3, progress=silent)]
+    assert np.mean([group["Mean KLD"][0] for group in groups]) == pytest.approx(whole["Mean KLD"][0], rel=0.01)
+    assert max(group["Maximum KLD"][0] for group in groups) == pytest.approx(whole["Maximum KLD"][0], rel=0.02)
+    assert [path.name for path in tmp_path.glob("base*")] == ["base"]
 
 
 @pytest.mark.llama_cpp

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evalsuite.errors import MachineError, ServerError, SpecError
-from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, finite
+from evalsuite.proxy.records import TAIL, ChunkMeans, ProxyRow, chunk_se, finite, maximum_se, mean_se, quantile_se
+from evalsuite.records import Prompt
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Posts JSON to a path of the server and returns the parsed reply; ServerError of kind `refused` for any but 200."""
@@ -29,6 +30,7 @@ Array = npt.NDArray[np.float64]
 _REPLY_ENTRIES = 64_000  # list entries in one reply: some 5 MB of JSON, and ten times that once parsed
 _WHOLE_VOCABULARY = 10_000_000
 _LEAST_LOGPROB = -104.0  # the server's float32 probabilities end at exp(-103.97); below, it says -3.4e38
+_FEWEST_BEYOND = 4  # tokens beyond a quantile that has a standard error
 _LEAST_TAIL = 1e-9  # what rounding leaves of a tail that is empty
 
 
@@ -43,6 +45,83 @@ class Position:
 
 
 Chunk = Sequence[Position]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The tokens of a chunk, scored from `first` on; `whole` tells those that end no character half-way."""
+
+    ids: list[int]
+    whole: list[bool]
+    first: int
+
+    def stretches(self, longest: int) -> Iterator[tuple[int, int]]:
+        """Yield what one request can force: runs of whole tokens, and every fragment of a character by itself."""
+        start = self.first
+        for at in range(self.first + 1, len(self.ids) + 1):
+            if at == len(self.ids) or at - start == longest or not (self.whole[at - 1] and self.whole[at]):
+                yield start, at
+                start = at
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A prompt and the answer that is forced after it; `tools` are what the template of a conversation is told of."""
+
+    prompt: Prompt
+    answer: str
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+async def cut_text(ask: Ask, text: str, *, ctx: int, chunks: int) -> list[Passage]:
+    """Cut a text into chunks of `ctx` tokens whose second halves are scored, as llama-perplexity does.
+
+    A short text gives fewer chunks than asked for; less than one is a SpecError. The markers of a chat template are plain
+    text, as they are to llama-perplexity.
+    """
+    start = (await ask("/tokenize", {"content": "", "add_special": True}))["tokens"]  # BOS, if the model has it added
+    ids, whole = await _tokens(ask, text, parse_special=False)
+    if len(ids) < ctx:
+        raise SpecError(f"The text has {len(ids)} tokens and a chunk {ctx}. Take a longer text or a smaller ctx.")
+    return [
+        Passage([*start, *ids[at + len(start) : at + ctx]], whole[at : at + ctx], ctx // 2 + 1)
+        for at in range(0, min(chunks, len(ids) // ctx) * ctx, ctx)
+    ]
+
+
+async def cut_conversations(ask: Ask, conversations: Sequence[Conversation], *, longest: int) -> list[Passage]:
+    """Cut each conversation, rendered by the server's template, into its prompt and at most `longest` tokens of answer.
+
+    The markers of the template are special tokens here. What has no token to score is left out.
+    """
+    passages = [await _cut_conversation(ask, conversation, longest) for conversation in conversations]
+    return [passage for passage in passages if passage.first < len(passage.ids)]
+
+
+async def _cut_conversation(ask: Ask, conversation: Conversation, longest: int) -> Passage:
+    prompt = conversation.prompt
+    if not isinstance(prompt, str):
+        tools = {"tools": conversation.tools} if conversation.tools else {}
+        prompt = str((await ask("/apply-template", {"messages": prompt, **tools}))["prompt"])
+    # A blank before the answer belongs to the answer's first token.
+    context = prompt.rstrip(" ")
+    answer = prompt[len(context) :] + conversation.answer
+    before, before_whole = await _tokens(ask, context)
+    ids, whole = await _tokens(ask, context + answer)
+    if ids[: len(before)] != before:  # the two merge at their border: each keeps its own tokens
+        after, after_whole = await _tokens(ask, answer, add_special=False)
+        ids, whole = before + after, before_whole + after_whole
+    first = max(1, len(before))  # no server predicts the first token of all
+    return Passage(ids[: first + longest], whole[: first + longest], first)
+
+
+async def _tokens(
+    ask: Ask, text: str, *, add_special: bool = True, parse_special: bool = True
+) -> tuple[list[int], list[bool]]:
+    body = {"content": text, "add_special": add_special, "parse_special": parse_special, "with_pieces": True}
+    tokens = (await ask("/tokenize", body))["tokens"]
+    # A piece of a character comes as a list of bytes.
+    return [token["id"] for token in tokens], [isinstance(token["piece"], str) for token in tokens]
 
 
 def kld_lower_bound(reference: Chunk, quant: Chunk) -> Array:
@@ -75,13 +154,13 @@ def summarise(
         raise SpecError(f"{corpus}: quant and reference cut the text into different tokens. Are they of one model?")
     compared = [_compared(ours, theirs) for ours, theirs in zip(reference, quant, strict=True)]
     chunk_means = tuple(_means(columns) for columns in compared)
-    se = chunk_se(chunk_means)
+    tokens = [len(chunk) for chunk in reference]
+    se = chunk_se(chunk_means, tokens)
     every = np.concatenate(compared, axis=1)
     means, dp = _means(every), _dp(every)
     log_p, log_q, kld, _ = every
     median, p90, p95, p99, p999 = np.quantile(kld, [0.5, 0.9, 0.95, 0.99, 0.999]).tolist()
     ppl = float(np.exp(means.ln_ppl))
-    dp_by_chunk = [_dp(columns).mean() for columns in compared]
     notes = [f"KLD is a lower bound, from the {_listed(reference)} likeliest tokens ({_listed(quant)} of the quant)"]
     if len(compared) < 2:
         notes.append("one chunk: no standard errors, since tokens of one text are not independent")
@@ -107,17 +186,33 @@ def summarise(
         kld_p99=p99,
         kld_p999=p999,
         kld_max=float(kld.max()),
+        kld_max_se=maximum_se([columns[2].max() for columns in compared]),
         kld_min=float(kld.min()),
         rms_dp=means.rms_dp,
         rms_dp_se=finite(se.rms_dp),
         mean_dp=float(dp.mean()),
-        mean_dp_se=float(np.std(dp_by_chunk, ddof=1) / np.sqrt(len(compared))) if len(compared) > 1 else None,
+        mean_dp_se=mean_se(np.array([_dp(columns).mean() for columns in compared]), tokens)
+        if len(compared) > 1 else None,
         same_top_p=means.same_top_p,
         same_top_p_se=finite(se.same_top_p),
         correlation=float(np.corrcoef(log_p, log_q)[0, 1]) if varies else None,
         chunk_means=chunk_means,
+        **_quantile_errors([columns[2] for columns in compared], notes),
         notes=tuple(notes),
-    )
+    )  # fmt: skip
+
+
+def _quantile_errors(kld: Sequence[Array], notes: list[str]) -> dict[str, float]:
+    """Return the standard errors of those quantiles that have tokens enough beyond them, and note the others."""
+    if len(kld) < 2:
+        return {}
+    n_tokens = sum(map(len, kld))
+    told = {name: share for name, share in TAIL.items() if (1 - share) * n_tokens >= _FEWEST_BEYOND}
+    notes += [
+        f"{name} has no standard error: {n_tokens} tokens are too few so far out" for name in TAIL if name not in told
+    ]
+    errors = quantile_se(kld, list(told.values()))
+    return {f"{name}_se": error for name, error in zip(told, errors, strict=True)}
 
 
 def _compared(reference: Chunk, quant: Chunk) -> Array:
@@ -154,90 +249,63 @@ def _listed(chunks: Sequence[Chunk]) -> int:
 
 
 async def force(
-    ask: Ask,
-    text: str,
-    *,
-    ctx: int,
-    chunks: int,
-    n_probs: int,
-    parallel: int,
-    progress: Progress,
+    ask: Ask, passages: Sequence[Passage], *, n_probs: int, parallel: int, progress: Progress
 ) -> list[list[Position]]:
-    """Make the model write the text in chunks of `ctx` tokens; return what it thought at every scored position.
+    """Make the model write passages; return what it thought at every scored position.
 
-    A short text gives fewer chunks than asked for; less than one is a SpecError. `parallel` chunks are under way at a
-    time, and every slot of the server must hold more than `ctx` tokens. The markers of a chat template are plain text,
-    as they are to llama-perplexity. MachineError when a token can be forced in no way.
+    `parallel` passages are under way at a time, and every slot of the server must hold more tokens than the longest has.
+    MachineError when a token can be forced in no way.
     """
-    cut = await _cut(ask, text, ctx, chunks)
-    total = sum(len(chunk.ids) - chunk.first for chunk in cut)
+    printable = (await ask("/tokenize", {"content": "a"}))["tokens"][-1]
+    total = sum(len(passage.ids) - passage.first for passage in passages)
     turn, done = asyncio.Semaphore(parallel), 0
 
-    async def forced(chunk: _Cut) -> list[Position]:
+    async def forced(passage: Passage) -> list[Position]:
         nonlocal done
         positions: list[Position] = []
         async with turn:
-            for start, stop in chunk.stretches(max(1, _REPLY_ENTRIES // n_probs)):
-                positions += await _force_stretch(ask, chunk, start, stop, n_probs)
+            for start, stop in passage.stretches(max(1, _REPLY_ENTRIES // n_probs)):
+                positions += await _force_stretch(_Forcing(ask, passage, n_probs, printable), start, stop)
                 done += stop - start
                 progress(done, total)
         return positions
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(forced(chunk)) for chunk in cut]
+            running = [tasks.create_task(forced(passage)) for passage in passages]
     except* MachineError as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in running]
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """The tokens of a chunk, scored from `first` on; `whole` tells those that end no character half-way.
+class _Forcing:
+    """A passage on its way: whom it is forced upon, how many tokens are listed, and any token with text of its own."""
 
-    `printable` is any token with text of its own.
-    """
-
-    ids: list[int]
-    whole: list[bool]
-    first: int
+    ask: Ask
+    passage: Passage
+    n_probs: int
     printable: int
 
-    def stretches(self, longest: int) -> Iterator[tuple[int, int]]:
-        """Yield what one request can force: runs of whole tokens, and every fragment of a character by itself."""
-        start = self.first
-        for at in range(self.first + 1, len(self.ids) + 1):
-            if at == len(self.ids) or at - start == longest or not (self.whole[at - 1] and self.whole[at]):
-                yield start, at
-                start = at
+    def body(self, at: int, n_probs: int) -> dict[str, Any]:
+        """Return a request at a position, without what forces the token."""
+        # The stretches of a passage follow each other, so that a slot still holds all but the last token of the prompt.
+        prompt, is_later = self.passage.ids[:at], at > self.passage.first
+        return {"prompt": prompt, "n_probs": n_probs, "temperature": 0, "cache_prompt": is_later}
 
 
-async def _cut(ask: Ask, text: str, ctx: int, chunks: int) -> list[_Cut]:
-    start = (await ask("/tokenize", {"content": "", "add_special": True}))["tokens"]  # BOS, if the model has it added
-    printable = (await ask("/tokenize", {"content": "a"}))["tokens"][-1]
-    body = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
-    tokens = (await ask("/tokenize", body))["tokens"]
-    if len(tokens) < ctx:
-        raise SpecError(f"The text has {len(tokens)} tokens and a chunk {ctx}. Take a longer text or a smaller ctx.")
-    ids = [token["id"] for token in tokens]
-    whole = [isinstance(token["piece"], str) for token in tokens]  # a piece of a character comes as a list of bytes
-    return [
-        _Cut([*start, *ids[at + len(start) : at + ctx]], whole[at : at + ctx], ctx // 2 + 1, printable)
-        for at in range(0, min(chunks, len(ids) // ctx) * ctx, ctx)
-    ]
-
-
-async def _force_stretch(ask: Ask, chunk: _Cut, start: int, stop: int, n_probs: int) -> list[Position]:
+async def _force_stretch(forcing: _Forcing, start: int, stop: int) -> list[Position]:
     """Force a stretch by grammar; halve it where the server cannot, down to tokens that are forced one by one.
 
     No grammar can express a fragment of a character (known before) or an end token (not known before): the server
     replies 500, or 200 with entries missing.
     """
-    ids = chunk.ids[start:stop]
-    if chunk.whole[start]:
+    ids = forcing.passage.ids[start:stop]
+    if forcing.passage.whole[start]:
         grammar = "root ::= " + " ".join(f"<[{token}]>" for token in ids)
+        body = forcing.body(start, forcing.n_probs) | {"n_predict": len(ids), "grammar": grammar}
         try:
-            reply = await ask("/completion", _body(chunk, start, n_probs) | {"n_predict": len(ids), "grammar": grammar})
+            reply = await forcing.ask("/completion", body)
         except ServerError as error:
             if error.kind != "refused":
                 raise
@@ -246,29 +314,25 @@ async def _force_stretch(ask: Ask, chunk: _Cut, start: int, stop: int, n_probs: 
         if [entry["id"] for entry in entries] == ids:
             return [_position(entry["id"], entry["logprob"], entry["top_logprobs"]) for entry in entries]
     if len(ids) == 1:
-        return [await _force_one(ask, chunk, start, n_probs)]
+        return [await _force_one(forcing, start)]
     middle = (start + stop) // 2
-    left = await _force_stretch(ask, chunk, start, middle, n_probs)
-    return left + await _force_stretch(ask, chunk, middle, stop, n_probs)
+    left = await _force_stretch(forcing, start, middle)
+    return left + await _force_stretch(forcing, middle, stop)
 
 
-async def _force_one(ask: Ask, chunk: _Cut, at: int, n_probs: int) -> Position:
+async def _force_one(forcing: _Forcing, at: int) -> Position:
     """Read a token off the list at its position, where a printable one is forced instead, so that there is a list.
 
     The server's log-probabilities are those before any bias, and it lists nothing for a token with incomplete text.
     """
-    for longest in (n_probs, _WHOLE_VOCABULARY):
-        body = _body(chunk, at, longest) | {"n_predict": 1, "logit_bias": [[chunk.printable, 1000.0]]}
-        for entry in (await ask("/completion", body)).get("completion_probabilities", []):
+    token = forcing.passage.ids[at]
+    for longest in (forcing.n_probs, _WHOLE_VOCABULARY):
+        body = forcing.body(at, longest) | {"n_predict": 1, "logit_bias": [[forcing.printable, 1000.0]]}
+        for entry in (await forcing.ask("/completion", body)).get("completion_probabilities", []):
             for listed in entry["top_logprobs"]:
-                if listed["id"] == chunk.ids[at]:
-                    return _position(listed["id"], listed["logprob"], entry["top_logprobs"][:n_probs])
-    raise MachineError(f"The server lists no log-probability for token {chunk.ids[at]}, not even in its longest list.")
-
-
-def _body(chunk: _Cut, at: int, n_probs: int) -> dict[str, Any]:
-    # The stretches of a chunk follow each other, so that a slot still holds all but the last token of the prompt.
-    return {"prompt": chunk.ids[:at], "n_probs": n_probs, "temperature": 0, "cache_prompt": at > chunk.first}
+                if listed["id"] == token:
+                    return _position(listed["id"], listed["logprob"], entry["top_logprobs"][: forcing.n_probs])
+    raise MachineError(f"The server lists no log-probability for token {token}, not even in its longest list.")
 
 
 def _position(token: int, logprob: float, top: Sequence[Mapping[str, Any]]) -> Position:
@@ -280,13 +344,19 @@ def _position(token: int, logprob: float, top: Sequence[Mapping[str, Any]]) -> P
     return Position(token, float(own), ids, logprobs[1:].astype(np.float32))
 
 
-def save_positions(path: Path, chunks: Sequence[Chunk]) -> None:
-    """Write positions as .npz, so that a resumed run need not ask the reference again; the file appears only whole."""
+def save_positions(path: Path, passages: Sequence[Passage], chunks: Sequence[Chunk]) -> None:
+    """Write passages and their positions as .npz, so that a resumed run need not ask the reference again.
+
+    The file appears only whole.
+    """
     positions = [at for chunk in chunks for at in chunk]
     unfinished = path.with_name(f"{path.name}.part")
     with unfinished.open("wb") as file:
         np.savez_compressed(
             file,
+            passage_sizes=np.array([len(passage.ids) for passage in passages]),
+            passage_ids=np.array([token for passage in passages for token in passage.ids], np.int32),
+            passage_whole=np.array([is_whole for passage in passages for is_whole in passage.whole]),
             chunk_sizes=np.array([len(chunk) for chunk in chunks]),
             token_ids=np.array([at.token_id for at in positions], np.int32),
             logprobs=np.array([at.logprob for at in positions]),
@@ -298,13 +368,28 @@ def save_positions(path: Path, chunks: Sequence[Chunk]) -> None:
 
 
 def load_positions(path: Path) -> list[list[Position]]:
-    """Read what `save_positions` wrote; MachineError when the file is damaged."""
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            stored = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise MachineError(f"{path}: not a file of positions ({error}). Delete it and run again.") from error
+    """Read the positions that `save_positions` wrote; MachineError when the file is damaged."""
+    stored = _stored(path)
     ends = np.cumsum(stored["top_sizes"])[:-1]
     columns = (np.split(stored[name], ends) for name in ("top_ids", "top_logprobs"))
     positions = iter(map(Position, stored["token_ids"].tolist(), stored["logprobs"].tolist(), *columns))
     return [[next(positions) for _ in range(size)] for size in stored["chunk_sizes"].tolist()]
+
+
+def load_passages(path: Path) -> list[Passage]:
+    """Read the passages that `save_positions` wrote; MachineError when the file is damaged."""
+    stored = _stored(path)
+    ends = np.cumsum(stored["passage_sizes"])[:-1]
+    ids, whole = (np.split(stored[name], ends) for name in ("passage_ids", "passage_whole"))
+    return [
+        Passage(tokens.tolist(), flags.tolist(), len(tokens) - scored)
+        for tokens, flags, scored in zip(ids, whole, stored["chunk_sizes"].tolist(), strict=True)
+    ]
+
+
+def _stored(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise MachineError(f"{path}: not a file of positions ({error}). Delete it and run again.") from error

@@ -10,22 +10,20 @@ code for each entry of the vocabulary, whose number is rounded up to even.
 """
 
 import math
-import os
 import re
 import shutil
 import struct
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT, Popen
+
+import numpy as np
 
 from evalsuite.errors import MachineError, SpecError
-from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, finite
-from evalsuite.serve import guard
-from evalsuite.serve.process import _PASSED_ON, error_lines
+from evalsuite.proxy.programs import Tool, run_tool
+from evalsuite.proxy.records import TAIL, ChunkMeans, ProxyRow, chunk_se, finite, maximum_se
+from evalsuite.serve.process import error_lines
 
 Progress = Callable[[int, int], None]
 """Called with the chunks done and the chunks in all."""
@@ -48,23 +46,12 @@ _FINAL = re.compile(rf"Final estimate: PPL = {_NUM}{_PM}[ \t\r]*\n")
 _PLANNED = re.compile(r"over (\d+) chunks, n_ctx=(\d+)")
 _CARRIED_ON = re.compile(r"inconsistent vocabulary.*|has been computed with .* Increase it with -c.*")
 _TOO_SHORT = re.compile(r"you need at least (\d+) tokens[\s\S]*tokenizes to only (\d+) tokens")
-_FEWEST_TOKENS = 100  # below this there are rows but no final blocks
+_QUANTILES = {"kld_median": "Median KLD", "kld_p99": "99.0% KLD", "kld_p999": "99.9% KLD"}
+FEWEST_TOKENS = 100
+"""Scored tokens below which there are rows but no final blocks."""
+_FEWEST_BEYOND = 2  # tokens of a group beyond a quantile whose error its groups tell
 
-_HEADER = struct.Struct("<8sIii")
-
-
-@dataclass(frozen=True)
-class Tool:
-    """llama-perplexity and how it is run: what it prints goes to `log`, and after `silence_s` without a word it is ended.
-
-    Between two lines lie the load of a model or a batch of 2048 tokens, which may take long on a small machine.
-    """
-
-    program: Path
-    threads: int
-    log: Path
-    gpu_layers: str = "0"
-    silence_s: float = 3600.0
+_HEADER, _MAGIC = struct.Struct("<8sIii"), b"_logits_"
 
 
 @dataclass(frozen=True)
@@ -125,25 +112,28 @@ def _missing_rows(numbers: Sequence[int], planned: int | None) -> Iterator[str]:
 def _missing_blocks(statistics: Mapping[str, object], chunks: int, ctx: int | None, *, plain: bool) -> Iterator[str]:
     wanted = ("Final PPL",) if plain else ("Mean PPL(Q)", "Mean PPL(base)", "Mean KLD", "RMS Δp", "Same top p")
     missing = [label for label in wanted if label not in statistics]
-    too_few = not plain and ctx is not None and chunks * scored_tokens(ctx) < _FEWEST_TOKENS
+    too_few = not plain and ctx is not None and chunks * scored_tokens(ctx) < FEWEST_TOKENS
     if missing and not too_few:
         yield f"the final statistics lack {', '.join(missing)}"
 
 
 def proxy_row(
-    printout: Printout, *, ctx: int, corpus: str, corpus_sha256: str, base_ppl: float | None = None
-) -> ProxyRow:
+    printout: Printout, *, ctx: int, corpus: str, corpus_sha256: str, base_ppl: float | None = None,
+    groups: Sequence[Printout] = (),
+) -> ProxyRow:  # fmt: skip
     """Turn a `--kl-divergence` printout into shares and nats, with standard errors from the chunk means.
 
     `base_ppl` is the reference's PPL from the run that wrote the base. Without it PPL(base) comes from the base file,
-    which stores no logit more than 16 below the best and so makes PPL(base) a little too low.
+    which stores no logit more than 16 below the best and so makes PPL(base) a little too low. `groups` are printouts of
+    the same text group by group of chunks: they give the errors of what is no mean, and finer chunk means.
     """
-    chunks = _chunk_means(printout.rows)
+    chunks = tuple(own for part in groups or [printout] for own in _chunk_means(part.rows))
     se = chunk_se(chunks)
     last = printout.rows[-1]
     notes = list(printout.problems)
+    group_se = _group_errors(groups, ctx, notes)
     if "Mean KLD" not in printout.statistics:
-        notes.append(f"fewer than {_FEWEST_TOKENS} scored tokens: means only, from the last chunk's row")
+        notes.append(f"fewer than {FEWEST_TOKENS} scored tokens: means only, from the last chunk's row")
     if len(chunks) < 2:
         notes.append("one chunk: no standard errors, since tokens of one text are not independent")
 
@@ -189,7 +179,35 @@ def proxy_row(
         correlation=printed("Cor(ln(PPL(Q)), ln(PPL(base)))", 0.01),
         chunk_means=chunks,
         notes=tuple(notes),
+        **group_se,
     )
+
+
+def _group_errors(groups: Sequence[Printout], ctx: int, notes: list[str]) -> dict[str, float | None]:
+    """Return the standard errors of what is no mean, from groups of chunks, and note what they do not tell.
+
+    Batch means: sd of a statistic over the groups / √G. The quantile of a small group is another one than that of the
+    whole, so each must hold some tokens beyond it: on simulated lognormal KLD the errors are .9 to 1.05 of the true ones
+    with 2 such tokens, .8 with 1.
+    """
+    if not groups:
+        return {}
+
+    def printed(label: str) -> list[float]:
+        return [group.statistics.get(label, (math.nan, None))[0] for group in groups]
+
+    smallest = min(len(group.rows) for group in groups) * scored_tokens(ctx)
+    errors = {"mean_dp_se": _spread(printed("Mean Δp")) / 100, "kld_max_se": maximum_se(printed("Maximum KLD"))}
+    for name, share in TAIL.items():
+        if (1 - share) * smallest >= _FEWEST_BEYOND:
+            errors[f"{name}_se"] = _spread(printed(_QUANTILES[name]))
+        else:
+            notes.append(f"{name} has no standard error: the smallest group has {smallest} tokens, too few so far out")
+    return {name: None if error is None else finite(error) for name, error in errors.items()}
+
+
+def _spread(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _chunk_means(rows: Sequence[tuple[float, ...]]) -> tuple[ChunkMeans, ...]:
@@ -211,7 +229,7 @@ def read_base(base: Path) -> tuple[int, int, int]:
     """Return ctx, vocabulary and chunks of a base file; MachineError if it is not one, or not whole."""
     with base.open("rb") as file:
         header = file.read(_HEADER.size)
-    if len(header) < _HEADER.size or not header.startswith(b"_logits_"):
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
         raise MachineError(f"{base}: not a base file of llama-perplexity. Delete it and run again.")
     _, ctx, n_vocab, chunks = _HEADER.unpack(header)
     size, expected = base.stat().st_size, base_size(ctx, n_vocab, chunks)
@@ -220,23 +238,47 @@ def read_base(base: Path) -> tuple[int, int, int]:
     return ctx, n_vocab, chunks
 
 
+def check_groups(chunks: int, groups: int, ctx: int) -> None:
+    """Raise SpecError where a group of chunks would have too few tokens for llama-perplexity's statistics."""
+    n_scored = chunks // groups * scored_tokens(ctx)
+    if groups > 1 and n_scored < FEWEST_TOKENS:
+        raise SpecError(
+            f"{groups} groups of {chunks} chunks have {n_scored} scored tokens each, and llama-perplexity tells too little of "
+            f"fewer than {FEWEST_TOKENS}. Use fewer `groups`, more `chunks` or a longer text."
+        )
+
+
+def copy_chunks(base: Path, part: Path, first: int, end: int) -> None:
+    """Write the chunks from `first` up to `end` (from 0, not included) as a base file of their own."""
+    ctx, n_vocab, chunks = read_base(base)
+    tokens, one = 4 * ctx, base_size(ctx, n_vocab, 1) - _HEADER.size
+    parts = ((_HEADER.size, tokens), (_HEADER.size + tokens * chunks, one - tokens))
+    content = np.memmap(base, np.uint8, "r")
+    with part.open("wb") as file:
+        file.write(_HEADER.pack(_MAGIC, ctx, n_vocab, end - first))
+        for start, size in parts:
+            content[start + size * first : start + size * end].tofile(file)
+
+
 def run_base(
     tool: Tool, model: Path, text: Path, base: Path, *, ctx: int, chunks: int, n_vocab: int, kv_cache: str = "f16",
-    progress: Progress,
+    groups: int = 1, progress: Progress,
 ) -> Printout:  # fmt: skip
     """Run the reference over the text and write its base file, which appears under its name only when it is whole.
 
-    A short text gives fewer chunks than asked for. `n_vocab` serves to foresee the size. SpecError when it
-    is shorter than two; MachineError when the disk is too small for the file and when the run fails; the log is kept.
+    A short text gives fewer chunks than asked for. `n_vocab` and `groups` serve to foresee the size. SpecError when it
+    is shorter than two, or too short for the groups; MachineError when the disk is too small for the file and when the run
+    fails; the log is kept.
     """
     # No text has more tokens than bytes, but for the one a tokeniser may put before it.
     most = max(1, min(chunks, (text.stat().st_size + 1) // ctx))
-    _require_space(base, base_size(ctx, n_vocab, most))
+    largest_group = -(-most // groups) if groups > 1 else 0
+    _require_space(base, base_size(ctx, n_vocab, most) + base_size(ctx, n_vocab, largest_group))
     unfinished = base.with_name(f"{base.name}.part")
     arguments = ["-f", text, "--chunks", chunks, "--kl-divergence-base", unfinished]
     try:
         printout = _run(tool, model, arguments, ctx, kv_cache, progress)
-        read_base(unfinished)
+        check_groups(read_base(unfinished)[2], groups, ctx)
         unfinished.replace(base)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -247,6 +289,26 @@ def run_kld(tool: Tool, model: Path, base: Path, *, kv_cache: str = "f16", progr
     """Compare a quant with a base file; context and tokens are the base's. MachineError when the run fails."""
     ctx, _, _ = read_base(base)
     return _run(tool, model, ["--kl-divergence", "--kl-divergence-base", base], ctx, kv_cache, progress)
+
+
+def run_groups(
+    tool: Tool, model: Path, base: Path, groups: int, *, kv_cache: str = "f16", progress: Progress
+) -> list[Printout]:
+    """Compare a quant with groups of the base's chunks, as equally long as may be; none for fewer than two groups.
+
+    Neighbours stay together, so that what they share counts against the spread of the groups. Costs as much as `run_kld`
+    once more, a load of the model for each group, and the disk that the largest of them takes. Raises what `run_kld` does.
+    """
+    _, _, chunks = read_base(base)
+    ends = [chunks * number // groups for number in range(groups + 1)]
+    part, printouts = base.with_name(f"{base.name}.group"), []
+    try:
+        for first, end in pairwise(ends) if groups > 1 else ():
+            copy_chunks(base, part, first, end)
+            printouts.append(run_kld(tool, model, part, kv_cache=kv_cache, progress=progress))
+    finally:
+        part.unlink(missing_ok=True)
+    return printouts
 
 
 def _settings(ctx: int, kv_cache: str) -> list[object]:
@@ -268,51 +330,21 @@ def _require_space(base: Path, needed: int) -> None:
 
 
 def _run(tool: Tool, model: Path, arguments: Sequence[object], ctx: int, kv_cache: str, progress: Progress) -> Printout:
-    command = [tool.program, "-m", model, *arguments, *_settings(ctx, kv_cache)]
-    words = [str(word) for word in (*command, "-ngl", tool.gpu_layers, "-t", tool.threads)]
-    problems, said, since = [], 0, time.monotonic()
-    with _child(words, tool.log) as process:
-        while process.poll() is None:
-            before, said = said, _report(tool.log, progress)
-            if said > before:
-                since = time.monotonic()
-            elif time.monotonic() - since > tool.silence_s:
-                problems = [f"it said nothing for {tool.silence_s:g} s and was ended"]
-                break
-            time.sleep(0.2)
-    _report(tool.log, progress)
+    words = ["-m", model, *arguments, *_settings(ctx, kv_cache)]
+    problems = run_tool(tool, words, watch=lambda log: _report(log, progress))
     text = tool.log.read_text(encoding="utf-8", errors="replace")
     if short := _TOO_SHORT.search(text):
         raise SpecError(
             f"The text has {short[2]} tokens and llama-perplexity needs {short[1]}. Take more text or a smaller ctx."
         )
     printout = parse(text)
-    if process.returncode and not problems:
-        problems = [f"it exited with code {process.returncode}"]
     if problems := [*problems, *printout.problems]:
         raise MachineError(
-            f"llama-perplexity: {'; '.join(problems)}. Command: {' '.join(words)}{error_lines(tool.log)}"
+            f"llama-perplexity: {'; '.join(problems)}. Command: {' '.join(tool.words(words))}{error_lines(tool.log)}"
         )
     return printout
 
 
-@contextmanager
-def _child(words: Sequence[str], log: Path) -> Iterator[Popen[bytes]]:
-    """Run a program for the length of a `with` block, both streams into the log, settings and secrets kept from it."""
-    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | {"LANG": "C.UTF-8"}
-    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *words]
-    stdin = DEVNULL if sys.platform == "linux" else PIPE  # elsewhere the guard watches a pipe
-    with log.open("wb") as out, Popen(guarded, stdout=out, stderr=STDOUT, stdin=stdin, env=environment) as process:
-        try:
-            yield process
-        finally:
-            if process.stdin is None:  # else the guard ends it when the pipe closes
-                process.kill()
-
-
-def _report(log: Path, progress: Progress) -> int:
-    """Tell how many chunks are done; return how many characters have been printed."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    if planned := _PLANNED.search(text):
-        progress(len(_ROW.findall(text) or _PLAIN_ROW.findall(text)), int(planned[1]))
-    return len(text)
+def _report(log: str, progress: Progress) -> None:
+    if planned := _PLANNED.search(log):
+        progress(len(_ROW.findall(log) or _PLAIN_ROW.findall(log)), int(planned[1]))
