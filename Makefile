@@ -2,6 +2,8 @@
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .venv/uv/bin/uv)
 RUN := $(UV) run --no-sync
+# Two at a time: many tests wait for a server to time out. A file's tests stay together, since they share servers and models.
+TEST := $(RUN) pytest -n 2 --dist loadfile
 
 .PHONY: demo test check format setup wheel
 
@@ -9,13 +11,13 @@ demo: setup
 	$(RUN) evalsuite demo
 
 test: setup
-	$(RUN) pytest
+	$(TEST)
 
 check: setup
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
-	$(RUN) pytest
+	$(TEST)
 
 format: setup
 	$(RUN) ruff format

@@ -61,7 +61,7 @@ def make_demo(folder: Path, *, full: bool, say: Callable[[str], None]) -> Path:
         "quants": quants,
         "server": "demo",
         "tasks": entries,
-        "proxies": [{"tool": "forced", "text": "demo", "ctx": 256, "chunks": 3, "n_probs": 500}],
+        "proxies": [{"tool": "forced", "text": "demo", "ctx": 64, "chunks": 20, "n_probs": 500}],
         "notes": [NOTE],
         "out": "results",
     }
