@@ -29,9 +29,11 @@ def read_tables(store: Store) -> Tables:
     tasks = pd.DataFrame(store.get_meta("tasks"))
     tasks["chance"] = tasks["chance"].astype(float)
     items["margin"] = items["margin"].astype(float).replace([np.inf, -np.inf], np.nan)
+    proxies = pd.DataFrame(store.get_meta("proxies"), columns=["quant", "corpus", "tool", *SHOWN_PROXIES])
     return Tables(
-        quants=pd.DataFrame(store.get_meta("quants")), tasks=tasks,
-        items=items, proxies=pd.DataFrame(store.get_meta("proxies"), columns=["quant", "corpus", "tool", *SHOWN_PROXIES]),
+        quants=pd.DataFrame(store.get_meta("quants")), tasks=tasks, items=items,
+        # A column that no tool fills is None throughout, and no number.
+        proxies=proxies.astype(dict.fromkeys(SHOWN_PROXIES, float)),
         header=header, chunks=pd.DataFrame(store.get_meta("chunks") or [], columns=list(CHUNK_COLUMNS)),
     )  # fmt: skip
 

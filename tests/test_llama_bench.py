@@ -46,6 +46,7 @@ def test_keys_of_other_builds(tests):
     row = bench_row(fewer, pp=64, tg=8)
     assert (row.pp_tps, row.pp_tps_se, row.tg_tps, row.tg_tps_se) == (tests[0]["avg_ts"], None, None, None)
     assert "settings not told" in row.notes[0]
+    assert row.notes[1:] == ("tg is not in its output",)
 
 
 def test_one_repetition_has_no_error(tests):
@@ -69,6 +70,7 @@ def program(folder: Path, body: str) -> Path:
             "sys.stderr.write('E main: failed to load model\\n'); sys.exit(1)",
             "exited with code 1.*failed to load model",
         ),
+        (f"print(open({str(GOLD)!r}).read()); sys.exit(3)", "exited with code 3"),
         ("print('| model | t/s |')", "its output is not a list of tests"),
         ("print('[3]')", "its output is not a list of tests"),
     ],

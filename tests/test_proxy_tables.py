@@ -87,10 +87,19 @@ def test_rows_join_by_content_provider_and_size(bench: Bench):
     assert found == {("ref", None): 0.5, ("Q4", None): 0.1, ("small", "wiki"): 0.7}
 
 
+def test_one_file_under_two_names(bench: Bench):
+    """Two names of one file each get the row that has their name, though hash and size fit both."""
+    (bench.folder / "models" / "copy.gguf").write_bytes((bench.folder / "models" / "big.gguf").read_bytes())
+    size_gb = (bench.folder / "models" / "big.gguf").stat().st_size / 1e9
+    tabled(bench, f"quant,size_gb,kld_mean\nbig,{size_gb:.12f},0.1\ncopy,{size_gb:.12f},0.2\n")
+    assert {key: row["kld_mean"] for key, row in rows(bench).items()} == {("big", None): 0.1, ("copy", None): 0.2}
+
+
 REFUSED = [
     ("another quant", "quant,kld_mean\nbigg,0.1\n", "no quant of the sweep is named 'bigg'. Did you mean 'big'?"),
     ("no proxies", "quant,size_gb\nbig,0.1\n", "holds no proxies"),
     ("impossible value", "quant,kld_mean,ppl\nbig,0.1,0.5\n", "ppl"),
+    ("several models", "model,quant,kld_mean\na,big,1\nb,big,2\n", "holds several models (a, b)"),
     ("two tools", "quant,tool,corpus,kld_mean\nbig,a,x,1\nbig,b,x,2\n", "two rows speak of big on 'x'"),
 ]
 

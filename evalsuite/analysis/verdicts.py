@@ -99,7 +99,7 @@ def between_claims(found: Row) -> list[Row]:
     ]  # fmt: skip
     if found["scores"]:
         return claims
-    quants = sum(not row["is_reference"] for row in found["quants"])
+    quants = len(found["quants"])
     text = (
         f"These tables hold proxies of {quants} {'quant' if quants == 1 else 'quants'} and no score of any task: they show "
         "how the proxies agree with each other and with file size, not whether one can choose by them."

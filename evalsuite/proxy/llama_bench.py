@@ -23,10 +23,12 @@ def run_bench(tool: Tool, model: Path, *, pp: int, tg: int, kv_cache: str = "f16
     settings = ["-fa", "1", "-ctk", kv_cache, "-ctv", kv_cache]
     problems = run_tool(tool, ["-m", model, "-p", pp, "-n", tg, "-o", "json", *settings], out=out)
     try:
-        return bench_row(json.loads(out.read_bytes()), pp=pp, tg=tg)
+        row = bench_row(json.loads(out.read_bytes()), pp=pp, tg=tg)
     except (ValueError, TypeError, AttributeError) as error:
-        said = "; ".join(problems) or f"its output is not a list of tests ({error})"
-        raise MachineError(f"llama-bench: {said}.{error_lines(tool.log)}") from error
+        problems = problems or [f"its output is not a list of tests ({error})"]
+    if problems:
+        raise MachineError(f"llama-bench: {'; '.join(problems)}.{error_lines(tool.log)}")
+    return row
 
 
 def bench_row(tests: Sequence[Mapping[str, Any]], *, pp: int, tg: int) -> ProxyRow:
@@ -36,10 +38,11 @@ def bench_row(tests: Sequence[Mapping[str, Any]], *, pp: int, tg: int) -> ProxyR
         for wanted in ((pp, 0), (0, tg))
     )
     (pp_tps, pp_tps_se), (tg_tps, tg_tps_se) = _speed(reading), _speed(writing)
+    missing = [f"{name} is not in its output" for name, test in (("pp", reading), ("tg", writing)) if not test]
     where = ", ".join(f"{key} {test[key]}" for test in tests[:1] for key in ("backends", "n_threads") if key in test)
     return ProxyRow(
         tool="llama-bench", pp_tps=pp_tps, pp_tps_se=pp_tps_se, tg_tps=tg_tps, tg_tps_se=tg_tps_se,
-        notes=(f"tokens a second reading {pp} and writing {tg} tokens ({where or 'settings not told'})",),
+        notes=(f"tokens a second reading {pp} and writing {tg} tokens ({where or 'settings not told'})", *missing),
     )  # fmt: skip
 
 

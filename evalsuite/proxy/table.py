@@ -65,23 +65,23 @@ def _tables(path: Path) -> "Tables":
     if path.is_dir():
         return read_files([path])
     labels = [fact.label for grid in read_grids(path, path.name) for fact in read_facts(grid)[0]]
-    if len(models := sorted({label.model or "" for label in labels})) > 1:
+    if len(models := sorted({label.model for label in labels if label.model})) > 1:
         raise SpecError(f"{path}: holds several models ({', '.join(models)}). Keep the rows of the one in the sweep.")
     return read_files([path], reference=told(labels[0]) if labels else None)
 
 
 def _quant(path: Path, row: Mapping[Hashable, Any], quants: Sequence[Listed]) -> Listed:
-    by_content = {quant.identity: quant for quant in quants}
-    by_name = {f"{quant.provider} {quant.name}": quant for quant in quants} | {quant.name: quant for quant in quants}
-    by_size = {quant.size_bytes: quant for quant in quants}
-    found = by_content.get(f"sha256:{row['sha256']}") or by_name.get(row["quant"]) or by_size.get(row["size_bytes"])
-    if found is None:
-        names = {quant.name for quant in quants}
-        raise SpecError(
-            f"{path}: no quant of the sweep is named {row['quant']!r}.{did_you_mean(row['quant'], names)} Write the name "
-            "that it has in the sweep, or take the row out."
-        )
-    return found
+    named = [quant for quant in quants if row["quant"] in {quant.name, f"{quant.provider} {quant.name}"}]
+    of_content = [quant for quant in quants if quant.identity == f"sha256:{row['sha256']}"]
+    of_size = [quant for quant in quants if quant.size_bytes == row["size_bytes"]]
+    for found in (of_content, named, of_size):
+        best = [quant for quant in found if quant in named] or found  # one file may have several names
+        if len(best) == 1:
+            return best[0]
+    raise SpecError(
+        f"{path}: no quant of the sweep is named {row['quant']!r}.{did_you_mean(row['quant'], {q.name for q in quants})} "
+        "Write the name that it has in the sweep, or take the row out."
+    )
 
 
 def _row(path: Path, found: Mapping[Hashable, Any], listed: Mapping[Hashable, Any], quant: Listed) -> ProxyRow:
