@@ -338,7 +338,7 @@ def write_questions(folder: Path, samples: int, *, max_tokens: int) -> None:
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     })  # fmt: skip
     for name, solver, choices in (
-        (LOGLIKELIHOOD, "loglikelihood", [" The sum is even."]),
+        (LOGLIKELIHOOD, "loglikelihood", [" The sum is even.", " The sum is odd."]),
         (CHOOSE, "choose", [" A", " B", " C", " D"]),
     ):
         (folder / name).mkdir()
