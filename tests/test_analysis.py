@@ -374,3 +374,20 @@ def test_a_long_list_is_cut_after_it_was_counted():
     assert kept == rows[:MAX_ROWS]
     assert note == f"misleading: {MAX_ROWS:,} of {MAX_ROWS + 7:,} pairs are listed; the claims count all"
     assert listed(rows[:9]) == (rows[:9], None)
+
+
+def test_changes_are_held_against_the_noise_floor(world):
+    """A quant that changes more than the reference's second run is above the floor; samples the machine failed at are not."""
+    items = world.items.copy()
+    failed = (
+        (items["quant"] == "same") & (items["task"] == "task0") & items["sample_id"].isin([f"s{i}" for i in range(80)])
+    )
+    items.loc[failed, ["score", "outcome"]] = [np.nan, "timeout"]
+    quants = world.quants.assign(replicate_of=lambda rows: rows["quant"].map({"F16 again": "F16"}))
+    rows = {
+        row["quant"]: row
+        for row in analyse(replace(world, items=items, quants=quants))["volume"]
+        if row["task"] == "task0"
+    }
+    assert rows["broken"]["p_above_floor"] < 0.001
+    assert rows["same"]["p_above_floor"] >= 0.5

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from evalsuite.numbers import coefficient, decimals, gigabytes, interval, p_value, percent, points, signed, width
 from evalsuite.report.chart import name_points
 from evalsuite.report.flips import PAGE_BUDGET, ROW_BUDGET, Answer, Flip, flip_data, flip_pages, shortened
 from evalsuite.report.html import write_html
-from evalsuite.report.numbers import coefficient, decimals, gigabytes, interval, p_value, percent, points, signed, width
 from evalsuite.report.page import build_page, named_apart
 from evalsuite.report.publish import publish
 from evalsuite.report.terminal import print_table

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evalsuite.stats.mean import clustered_se
-from evalsuite.stats.resample import joint_bootstrap, mean_of
+from evalsuite.stats.resample import joint_bootstrap
 
 RIGHT = arrays(float, (4, 12), elements=st.sampled_from([0.0, 1.0]))
 
@@ -106,16 +106,6 @@ def test_same_seed_same_bytes():
     first, again, other = (joint_bootstrap(quants(), np.random.default_rng(seed)).draws for seed in (1, 1, 2))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
-
-
-def test_every_task_weighs_the_same():
-    """The mean of a task of 300 samples and one of 30 lies half-way between them, in every draw."""
-    rng = np.random.default_rng(1)
-    large, small = (joint_bootstrap(quants(n=n), rng, draws=50) for n in (300, 30))
-    mean = mean_of([large, small])
-    assert mean.observed == pytest.approx((large.observed + small.observed) / 2)
-    assert mean.draws == pytest.approx((large.draws + small.draws) / 2)
-    assert mean.n == 330
 
 
 def test_memory_does_not_grow_with_the_draws():

@@ -70,7 +70,7 @@ def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, A
     sizes = {row["quant"]: float(row["size_bytes"]) for row in quants if row["size_bytes"]}
     providers = {row["quant"]: str(row["provider"]) for row in quants if row["provider"] and row["quant"] in distinct}
     equivalent = {(row["b"], row["task"]): row["equivalent"] is True for row in pairs}
-    volumes = volume_rows(tasks, distinct, reference)
+    volumes = volume_rows(tasks, distinct, reference, replicates)
     correlations = correlation_rows(columns, boards, distinct, drawn, rng)
     chance = {str(row["task"]): float(row["chance"]) for row in tables.tasks.to_dict("records")}
     misleading = misleading_rows(columns, {grid.task: grid.tests for grid in boards}, distinct, sizes)

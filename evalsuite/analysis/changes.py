@@ -8,7 +8,7 @@ import numpy as np
 from evalsuite.analysis.columns import ProxyColumn, rankings
 from evalsuite.analysis.items import TaskScores
 from evalsuite.stats.rank import QUESTIONS, correlate
-from evalsuite.stats.volume import volume
+from evalsuite.stats.volume import above_floor, volume
 
 Row = dict[str, Any]
 
@@ -16,20 +16,35 @@ MAX_FLIPS = 500
 """So many samples a task are listed, those that most quants changed first."""
 
 
-def volume_rows(tasks: Sequence[TaskScores], quants: Sequence[str], reference: str) -> list[Row]:
-    """Return how many answers each quant changed on each task, and how many of these for the worse."""
+def volume_rows(
+    tasks: Sequence[TaskScores], quants: Sequence[str], reference: str, replicates: Sequence[str]
+) -> list[Row]:
+    """Return how many answers each quant changed on each task, and how many of these for the worse.
+
+    `p_above_floor` is the one-sided p-value that it changes more than the reference's own second run does; NaN without one.
+    """
     rows = []
     for task in tasks:
+        base = task.quants.index(reference)
         for quant in quants:
-            at, base = task.quants.index(quant), task.quants.index(reference)
+            at = task.quants.index(quant)
             answers = None if task.answers is None else (task.answers[base], task.answers[at])
             found = volume(task.scores[base], task.scores[at], answers)
             rows.append({
                 "task": task.task, "quant": quant, "n": found.n, "lost": found.lost, "gained": found.gained,
                 "moved": found.moved, "volume": found.volume, "direction": found.direction, "harm": found.harm.value,
-                "harm_low": found.harm.low, "harm_high": found.harm.high, "notes": [*found.notes, *found.harm.notes],
+                "harm_low": found.harm.low, "harm_high": found.harm.high,
+                "p_above_floor": _above_floor(task, quant, reference, replicates[0]) if replicates else np.nan,
+                "notes": [*found.notes, *found.harm.notes],
             })  # fmt: skip
     return rows
+
+
+def _above_floor(task: TaskScores, quant: str, reference: str, replicate: str) -> float:
+    """Return the p-value over the samples that all three runs have a score for: what the machine failed at is no change."""
+    first, again, other = task.of(reference), task.of(replicate), task.of(quant)
+    scored = ~np.isnan(first + again + other)
+    return float(above_floor((other != first)[scored], (again != first)[scored])) if scored.any() else np.nan
 
 
 def volume_correlation_rows(

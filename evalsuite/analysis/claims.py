@@ -24,7 +24,7 @@ from evalsuite.analysis.verdicts import (
     range_claims,
     verdict_claims,
 )
-from evalsuite.report.numbers import coefficient, interval, p_value, percent, points, width
+from evalsuite.numbers import coefficient, interval, p_value, percent, points, width
 from evalsuite.stats.equivalence import MARGIN
 from evalsuite.stats.multiple import holm
 

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, chi2_contingency
 
 from evalsuite.analysis.items import TaskScores
 from evalsuite.analysis.pairs import ALPHA, MEAN_OF_TASKS
-from evalsuite.report.numbers import p_value, percent
+from evalsuite.numbers import p_value, percent
 from evalsuite.tables import Tables
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from evalsuite.analysis.items import TaskScores
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
 from evalsuite.stats.mean import FloatArray, IntArray
 from evalsuite.stats.misleading import PairTests, pair_tests, unpaired_tests
-from evalsuite.stats.reliability import Measured, measure
+from evalsuite.stats.reliability import Measured, mean_measured, measure
 from evalsuite.stats.resample import joint_bootstrap
 
 
@@ -72,7 +72,7 @@ def _mean(tasks: Sequence[Grid]) -> Grid:
     draws = [grid.draws for grid in tasks if grid.draws is not None]
     return Grid(
         MEAN_OF_TASKS, tasks[0].quants, np.mean(np.array([grid.means for grid in tasks]), axis=0),
-        _measured(scores, clusters), pair_tests(scores, clusters, binary=False),
+        mean_measured([grid.measured for grid in tasks]), pair_tests(scores, clusters, binary=False),
         np.mean(draws, axis=0) if len(draws) == len(tasks) else None, scores, clusters,
     )  # fmt: skip
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from evalsuite.analysis.columns import proxy_name
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
-from evalsuite.report.numbers import coefficient, decimals, gigabytes, interval, p_value, points
+from evalsuite.numbers import coefficient, decimals, gigabytes, interval, p_value, points
 
 Row = dict[str, Any]
 
 SAME = ("proxy", "tool", "corpus", "task")
 """What rows about one proxy on one task have in common."""
 
-LEADS = {"kld_mean", "kld_p999", "ppl", "ppl_ratio", "size_bytes"}
-"""The proxies whose agreement with each other gets a sentence; the table has all."""
+LEADS = {"kld_mean", "kld_p999", "ppl", "size_bytes"}
+"""The proxies whose agreement with each other gets a sentence. The PPL ratio orders quants as the PPL does."""
 
 PAIRS = "proxies × tasks × pairs of quants"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalsuite.analysis.columns import PROXY_NAMES
-from evalsuite.report.numbers import ABSENT, coefficient, decimals, p_value, percent, points, width
+from evalsuite.numbers import ABSENT, coefficient, decimals, p_value, percent, points, width
 
 Row = Mapping[str, Any]
 

@@ -7,6 +7,7 @@ import altair as alt
 
 from evalsuite.analysis.columns import DAMAGE_SIGN
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
+from evalsuite.numbers import coefficient
 from evalsuite.report.cells import first_upper, ordered, proxy_label, task_name
 from evalsuite.report.chart import (
     BLUE,
@@ -28,7 +29,6 @@ from evalsuite.report.chart import (
     points,
     specification,
 )
-from evalsuite.report.numbers import coefficient
 
 MAPPED = ("kld_mean", "ppl", "ppl_ratio", "size_bytes")
 """The proxies whose pair verdicts get a map, and whose front with the size gets a figure."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from evalsuite.numbers import gigabytes, percent, points
 from evalsuite.report.cells import (
     Cell,
     Column,
@@ -30,7 +31,6 @@ from evalsuite.report.cells import (
     words,
     yes,
 )
-from evalsuite.report.numbers import gigabytes, percent, points
 from evalsuite.report.proxy_figures import cells, subset_name
 
 SUBSET = Field(Column("quants", number=False), lambda row: text_cell(subset_name(row["subset"])))

@@ -9,9 +9,9 @@ from typing import Any
 
 import vl_convert
 
+from evalsuite.numbers import ABSENT
 from evalsuite.report.cells import Table
 from evalsuite.report.chart import Figure
-from evalsuite.report.numbers import ABSENT
 from evalsuite.report.page import build_page
 
 WIDTH = 720

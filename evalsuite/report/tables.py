@@ -5,6 +5,7 @@ from typing import Any
 
 from evalsuite.analysis.columns import PROXY_NAMES
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
+from evalsuite.numbers import ABSENT, decimals, gigabytes, percent, points
 from evalsuite.report.cells import (
     Cell,
     Column,
@@ -30,7 +31,6 @@ from evalsuite.report.cells import (
     words,
     yes,
 )
-from evalsuite.report.numbers import ABSENT, decimals, gigabytes, percent, points
 
 SPEEDS = {"pp_tps": "prompt, tokens/s", "tg_tps": "generation, tokens/s"}
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evalsuite.report.numbers import ABSENT, decimals, gigabytes, percent, points
+from evalsuite.numbers import ABSENT, decimals, gigabytes, percent, points
 
 Row = Mapping[str, Any]
 

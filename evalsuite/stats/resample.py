@@ -4,7 +4,7 @@ Every interval of the report that asks about other samples comes from these draw
 asks about other text: a chunk is to a proxy what a sample is to a score.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +57,6 @@ def joint_bootstrap(
         drawn[:, known] = np.concatenate([_means(weights, sums, sizes) for weights in _weights(rng, units, draws)])
     return Resampled(
         observed.round(12), drawn, n, units, _notes(values, n, units, unit, clustered=clusters is not None)
-    )
-
-
-def mean_of(tasks: Sequence[Resampled]) -> Resampled:
-    """Return the mean of several tasks, each of which weighs the same however many samples it has.
-
-    Every task must have been resampled for the same quants with the same number of draws. The tasks keep their own notes.
-    """
-    return Resampled(
-        np.mean([task.observed for task in tasks], axis=0),
-        np.mean([task.draws for task in tasks], axis=0),
-        sum(task.n for task in tasks),
-        sum(task.units for task in tasks),
     )
 
 

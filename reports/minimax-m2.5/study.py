@@ -11,8 +11,8 @@ import vl_convert
 from evalsuite.analysis import analyse, analysis_json
 from evalsuite.errors import SpecError
 from evalsuite.importer.read import read_files
+from evalsuite.numbers import width
 from evalsuite.report.chart import GREY, by, data
-from evalsuite.report.numbers import width
 from evalsuite.report.publish import CONFIG, WIDTH
 from evalsuite.stats.paired import mde
 from evalsuite.tables import Tables

@@ -11,8 +11,8 @@ import vl_convert
 
 from evalsuite.analysis import analyse, analysis_json
 from evalsuite.importer.read import read_files
+from evalsuite.numbers import coefficient, signed
 from evalsuite.report.chart import GREY, by, data, name_points
-from evalsuite.report.numbers import coefficient, signed
 from evalsuite.report.publish import CONFIG, WIDTH
 
 HERE = Path(__file__).parent
