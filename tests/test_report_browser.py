@@ -105,6 +105,7 @@ def test_hostile_names_run_nothing(browser, tmp_path):
     opened.goto((tmp_path / "report.html").as_uri())
     opened.wait_for_selector("html[data-drawn]")
     opened.locator("#flip-list summary").first.click()
+    opened.locator("#flip-list article").first.wait_for()
     assert heard == []
     assert opened.locator("img").count() == 0
     assert opened.locator("figure.chart:visible").count() == opened.locator("figure.chart:visible svg").count()
@@ -193,6 +194,8 @@ def test_changed_samples_by_keyboard(page, heard):
     assert shown.count() == 1
     shown.locator("summary").focus()
     page.keyboard.press("Enter")
+    # A browser says that something was opened after the key was dealt with.
+    shown.locator("article").first.wait_for()
     names = shown.locator("article h3").all_text_contents()
     assert (names[0], names[1]) == ("F16 reference", "IQ4_XS ▼ lost")
     assert "<script>alert(1)</script>" in shown.locator("article pre").first.text_content()
