@@ -1,6 +1,6 @@
 """What a report says of a run beyond its answers, written into the store: `report` and `export` need nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -53,6 +53,7 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
         },
         "sampling": plan.sweep.sampling.model_dump(), "other_prompts": store.get_meta("other_prompts"),
         "tasks": {planned.task.name: planned.task.signature for planned in plan.tasks},
+        "proxies": _texts(proxies),
     })  # fmt: skip
 
 
@@ -65,3 +66,16 @@ def _rows(
         return [] if row is None else [row]
     first, own = ((each.template, each.kv_cache, each.replicate) for each in (plan.reference, arm))
     return [asdict(row) for row in proxy.rows.get(arm.quant.name, ())] if own == first else []
+
+
+def _texts(proxies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each text that a tool measured on, with what was noted there, and of which quants where not of all."""
+    texts: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in proxies:
+        texts.setdefault((row["tool"], row["corpus"], row["corpus_sha256"]), []).append(row)
+    described = []
+    for (tool, corpus, digest), rows in texts.items():
+        noted = {note: [row["quant"] for row in rows if note in row["notes"]] for row in rows for note in row["notes"]}
+        notes = [note if len(of) == len(rows) else f"{', '.join(of)}: {note}" for note, of in noted.items()]
+        described.append({"tool": tool, "corpus": corpus, "corpus_sha256": digest, "notes": notes})
+    return described

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from wording import broken_rules
 
 from evalsuite.analysis import analyse, analysis_json
 from evalsuite.analysis.misleading import MAX_ROWS, listed
@@ -314,11 +315,184 @@ def test_impossible_values_fail_their_gate(world):
     assert (gate["passed"], gate["detail"]) == (False, "mid: ppl 0.35")
 
 
-def test_a_reference_at_chance_fails_its_gate(world):
-    """A task that the reference cannot do better than by guessing is named."""
-    tasks = world.tasks.assign(chance=[0.25, 0.9])
-    gates = {row["name"]: row["passed"] for row in analyse(replace(world, tasks=tasks))["gates"]}
-    assert (gates["above chance: task0"], gates["above chance: task1"]) == (True, False)
+JUDGING = (
+    "misleading", "agreement", "proxy_comparison", "size_adjusted", "regret", "pareto", "influence", "task_disagreement",
+)  # fmt: skip
+"""What gates take tasks and proxies out of."""
+
+
+def tasks_of(rows):
+    """Return the tasks that rows of any kind speak of."""
+    return {row.get(key) for row in rows for key in ("task", "first", "second", "name")} & {
+        "task0", "task1", "task2", MEAN_OF_TASKS
+    }  # fmt: skip
+
+
+def gate_of(analysis, name):
+    return next(row for row in analysis["gates"] if row["name"] == name)
+
+
+@pytest.mark.parametrize("fault", ["at chance", "saturated"])
+def test_a_task_that_fails_its_gate_is_shown_and_not_judged_by(fault):
+    """What compares quants and proxies is the same as if the failing task were not there, and a sentence names it."""
+    world = planted(tasks=3)
+    others = replace(world, items=world.items.query("task != 'task1'"), tasks=world.tasks.query("task != 'task1'"))
+    if fault == "at chance":
+        name, why, world = "above chance: task1", "F16 is not above chance", replace(
+            world, tasks=world.tasks.assign(chance=[0.25, 0.9, 0.25])
+        )  # fmt: skip
+    else:
+        score = world.items["score"].where(world.items["task"] != "task1", 1.0)
+        name, world = "not saturated: task1", replace(world, items=world.items.assign(score=score))
+        why = "saturated: the scores differ on 0.0 % of the samples"
+    found, without = analyse(world), analyse(others)
+    gate = gate_of(found, name)
+    assert (gate["passed"], [(each["task"], each["quant"]) for each in gate["removes"]]) == (False, [("task1", None)])
+    assert gate_of(found, name.replace("task1", "task2"))["removes"] == []
+    for key in JUDGING:
+        assert "task1" not in tasks_of(found[key])
+    for key in ("scores", "pairs", "correlations", "volume"):
+        assert "task1" in tasks_of(found[key])
+    assert found["misleading"] == without["misleading"]
+    assert found["influence"] == without["influence"]
+    front = ("axis", "name", "quant", "value", "on_front")
+    assert [[row[key] for key in front] for row in found["pareto"]] == [
+        [row[key] for key in front] for row in without["pareto"]
+    ]
+    assert claim(found, "verdict:left-out")["text"] == (
+        "Left out of misleading pairs, regret, fronts and all else that compares proxies: "
+        f"task1 ({why}); the mean of the tasks is over the others there."
+    )
+    assert broken_rules([row["text"] for row in found["claims"]]) == []
+    assert "verdict:left-out" not in {row["id"] for row in without["claims"]}
+
+
+@pytest.mark.parametrize("fault", ["unscored", "other prompts"])
+def test_a_quant_that_fails_a_gate_is_left_out_on_that_task(world, fault):
+    """A quant that lacks samples or was asked something else is compared on its other tasks only; the rest stay."""
+    if fault == "unscored":
+        items = world.items.copy()
+        gone = (items["quant"] == "mid") & (items["task"] == "task0") & (items.index % 10 == 0)
+        items.loc[gone, ["score", "outcome"]] = [np.nan, "timeout"]
+        failing, why = replace(world, items=items), "more than 2 % of the samples have no score"
+    else:
+        other = [{"quant": quant, "task": "task0", "differing": 3, "n": 400} for quant in ("mid", "F16 again")]
+        failing = replace(world, header=dict(world.header) | {"other_prompts": other})
+        why = "it was asked other prompts than the reference"
+    found = analyse(failing)
+    compared = {
+        (row["task"], quant)
+        for row in found["misleading"] for quant in (row["better_by_proxy"], row["worse_by_proxy"])
+    }  # fmt: skip
+    everybody = {"same", "near", "mid", "low", "broken"}
+    assert compared == {
+        (task, quant)
+        for task in ("task0", "task1", MEAN_OF_TASKS)
+        for quant in everybody
+        if quant != "mid" or task == "task1"
+    }
+    assert {(row["task"], row["pairs"]) for row in found["agreement"]} == {
+        ("task0", 6), ("task1", 10), (MEAN_OF_TASKS, 6)
+    }  # fmt: skip
+    assert all(row["low"] is not None for row in found["agreement"])
+    assert pair(found, "mid")["n"] in {360, 400}
+    assert f": mid on task0 ({why}); the mean" in claim(found, "verdict:left-out")["text"]
+
+
+def test_where_nothing_can_be_judged_that_is_the_verdict(world):
+    """With every task at chance no pair is judged, and the first sentence says why."""
+    found = analyse(replace(world, tasks=world.tasks.assign(chance=0.99)))
+    assert found["misleading"] == found["regret"] == found["task_disagreement"] == []
+    assert [row["id"] for row in found["claims"] if row["id"].startswith("verdict")] == ["verdict:left-out"]
+    assert claim(found, "verdict:left-out")["text"].endswith("task0, task1 (F16 is not above chance).")
+
+
+ALL_PROXIES = {"ppl", "kld_mean", "kld_p99", "kld_p999"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "quants", "name", "removed"),
+    [
+        ({"ppl": 0.35}, ["low"], "proxy values possible", {"ppl"}),
+        ({"kld_p99": 9.0}, ["low"], "proxy values possible", {"kld_p99", "kld_p999"}),
+        ({"n_tokens": 39_000}, ["low"], "proxies on the same text", ALL_PROXIES),
+        ({"ctx": 2048}, ["low"], "proxies on the same text", ALL_PROXIES),
+        ({"ppl": 412.0}, ["F16"], "perplexity below 50: wiki", {"ppl"}),
+        (
+            {"kld_mean": 0.002, "kld_p99": 0.02, "kld_p999": 0.04}, ["F16"], "reference against itself",
+            {"kld_mean", "kld_p99", "kld_p999"},
+        ),
+        ({"n_tokens": 16_000}, list(KLD), "99.9 % KLD over 30 tokens of the tail", {"kld_p999"}),
+    ],
+    ids=["impossible", "order", "tokens", "context", "perplexity", "self-run", "tail"],
+)  # fmt: skip
+def test_a_proxy_that_fails_its_gate_is_shown_and_not_judged_by(world, cells, quants, name, removed):
+    """A proxy that a gate removes stays in the matrix, leaves pairs, agreement, regret and fronts, and is named."""
+    sound = world.proxies.assign(
+        n_tokens=40_000, ctx=512, kld_p99=world.proxies["kld_mean"] * 10, kld_p999=world.proxies["kld_mean"] * 20
+    )
+    broken = sound.assign(**{
+        column: sound[column].mask(sound["quant"].isin(quants), value) for column, value in cells.items()
+    })  # fmt: skip
+    before, found = (analyse(replace(world, proxies=proxies)) for proxies in (sound, broken))
+    assert [row["name"] for row in before["gates"] if row["passed"] is False] == []
+    verdict = None if "tail" in name else False  # a short text is no fault
+    assert [row["name"] for row in found["gates"] if row["passed"] is False] == ([name] if verdict is False else [])
+    assert gate_of(found, name)["passed"] is verdict
+    assert {each["proxy"] for each in gate_of(found, name)["removes"]} == removed
+    assert all(
+        (each["tool"], each["corpus"]) == ("llama-perplexity", "wiki") for each in gate_of(found, name)["removes"]
+    )
+    for key in ("misleading", "agreement", "regret", "size_adjusted", "pareto"):
+        shown, left = (
+            {row.get("proxy", row.get("name")) for row in analysis[key]} & ALL_PROXIES for analysis in (before, found)
+        )
+        assert left <= ALL_PROXIES - removed
+        assert shown - removed <= left
+    assert {row["name"] for row in before["pareto"] if row["axis"] == "proxy"} == ALL_PROXIES
+    assert {row["proxy"] for row in found["correlations"]} >= ALL_PROXIES
+    assert " on wiki (" in claim(found, "left-out")["text"]
+    assert broken_rules([claim(found, "left-out")["text"]]) == []
+    assert "left-out" not in {row["id"] for row in before["claims"]}
+
+
+def test_a_published_reference_may_be_a_quant_of_a_larger_file(world):
+    """In tables that were read, a KLD of the reference may be against a file that they lack: that is no noise."""
+    proxies = world.proxies.assign(kld_mean=world.proxies["kld_mean"] + 0.002)
+    gates = [
+        gate_of(
+            analyse(replace(world, proxies=proxies, header=dict(world.header) | header)), "reference against itself"
+        )
+        for header in ({}, {"import": []})
+    ]
+    assert [gate["passed"] for gate in gates] == [False, None]
+
+
+def test_nobody_is_ranked_by_the_maximum(world):
+    """The largest KLD is correlated, with a note, and ranks quants nowhere."""
+    found = analyse(replace(world, proxies=world.proxies.assign(kld_max=world.proxies["kld_mean"] * 50)))
+    assert "kld_max" in {row["proxy"] for row in found["correlations"]}
+    for key in ("range_curves", *JUDGING):
+        assert "kld_max" not in {row.get("proxy", row.get("name")) for row in found[key]}
+        assert not [row for row in found[key] if "maximum KLD" in {row.get("first"), row.get("second")}]
+
+
+def test_a_contradiction_of_published_values_fails_a_gate(world):
+    """Values that contradict each other fail a gate by name; how a table was read does not, nor tables of our own."""
+    read = {"rule": "column_not_read", "file": "a.csv", "quant": "", "column": "note", "detail": "is no proxy."}
+    wrong = {
+        "rule": "ppl_inconsistent",
+        "file": "a.csv",
+        "quant": "low",
+        "column": "PPL",
+        "detail": "PPL 7 is another.",
+    }
+    gates = [
+        gate_of(analyse(replace(world, header=dict(world.header) | header)), "published values consistent")
+        for header in ({}, {"import": [read]}, {"import": [read, wrong]})
+    ]
+    assert [gate["passed"] for gate in gates] == [None, True, False]
+    assert gates[2]["detail"] == "low: PPL: PPL 7 is another"
 
 
 @pytest.mark.parametrize(

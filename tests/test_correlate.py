@@ -1,6 +1,7 @@
 """From tables to findings: what people bring, and worlds of which the truth is known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,29 @@ def test_published_scores_are_compared_unpaired(tmp_path: Path):
     ]
     assert all(row["verdict"] == "undecided" and row["n_needed"] > 2000 for row in close)
     assert not [row for row in analysis["misleading"] if row["verdict"] == "misleading"]
+
+
+def test_an_average_column_is_no_task_of_its_own(tmp_path: Path):
+    """A column that averages the tasks is shown and compared, and is in no task's family, count or disagreement."""
+    quants = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
+    rows = [(0.80 - 0.01 * at, 0.70 - 0.02 * at) for at in range(len(quants))]
+    for name, average in (("with", ",avg"), ("without", "")):
+        (tmp_path / f"{name}.csv").write_text(
+            f"quant,Disk GB,kld_mean,arc,mmlu{average}\n" + "".join(
+                f"{quant},{16 - 2 * at},{0.01 * at},{arc},{mmlu}" + (f",{(arc + mmlu) / 2}" if average else "") + "\n"
+                for at, (quant, (arc, mmlu)) in enumerate(zip(quants, rows, strict=True))
+            ), encoding="utf-8"
+        )  # fmt: skip
+    both, alone = (read_files([tmp_path / f"{name}.csv"], reference="F16") for name in ("with", "without"))
+    found, other = (analyse(replace(each, scores=each.scores.assign(n=2000))) for each in (both, alone))
+    tasks = [row for row in found["pairs"] if row["task"] != "avg"]
+    assert tasks == other["pairs"]
+    assert len(found["pairs"]) - len(tasks) == 7
+    assert [(row["first"], row["second"]) for row in found["task_disagreement"]] == [("arc", "mmlu")]
+    assert "avg" in {row["task"] for row in found["correlations"]}
+    texts = [row["text"] for row in found["claims"] if row["id"].startswith("quant:")]
+    assert any("on any of 2 tasks" in text for text in texts)
+    assert not [text for text in texts if "3 tasks" in text]
 
 
 def test_swapped_labels_are_refused_by_name(tmp_path: Path):

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy, spearmanr
+from toys import Bench
 
 from evalsuite.errors import MachineError, ServerError, SpecError
 from evalsuite.proxy import forced, llama_perplexity
@@ -23,6 +24,7 @@ from evalsuite.proxy.forced import (
     Conversation,
     Passage,
     Position,
+    answer_with_calls,
     cut_conversations,
     cut_text,
     force,
@@ -33,8 +35,10 @@ from evalsuite.proxy.forced import (
     summarise,
 )
 from evalsuite.proxy.programs import Tool
-from evalsuite.serve.llama_cpp import LlamaCpp
+from evalsuite.serve import fake
+from evalsuite.serve.llama_cpp import LlamaCpp, find_llama_cpp
 from evalsuite.serve.process import ServerProcess
+from evalsuite.store import Store
 
 HARBOUR = Path(__file__).parent / "gold" / "llama-perplexity" / "text.txt"
 CORPUS = {"corpus": "harbour", "corpus_sha256": "0"}
@@ -55,9 +59,9 @@ def listed(tokens: list[int], p: list[float]) -> Position:
 
 
 def test_oracle():
-    """By hand: p .6 .2 .1 (tail .1) against q .5 .3 .05 (tail .15) is .0570681 nats."""
+    """By hand: p .6 .2 .1 (tail .1) against q .5 .3 .05 (tail .15) is .0570681 nats, less what rounding up q adds."""
     bound = kld_lower_bound([listed([7, 8, 9], [0.6, 0.2, 0.1])], [listed([8, 7, 9], [0.3, 0.5, 0.05])])
-    assert bound == pytest.approx([0.0570681], abs=1e-7)
+    assert bound == pytest.approx([0.0570681 - 0.1 * np.log(0.150001 / 0.15)], abs=1e-7)
 
 
 def test_token_on_one_list_only_goes_to_both_tails():
@@ -293,6 +297,111 @@ def test_answer_is_scored_after_its_rendered_prompt():
     assert [passage.ids[0] for passage in passages] == [BOS, BOS]
 
 
+CALL = {"type": "function", "id": "1", "function": {"name": "net", "arguments": '{"mesh": 3}'}}
+
+
+def calling(model: FakeModel, rendered: str) -> forced.Ask:
+    """A server whose template writes `rendered` for tool calls, which it drops where none is given."""
+    plain = rendering(model)
+
+    async def ask(path: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        if path != "/apply-template":
+            return await plain(path, body)
+        turns = [{**each, "content": each["content"] + rendered * ("tool_calls" in each)} for each in body["messages"]]
+        return await plain(path, body | {"messages": turns})
+
+    return ask
+
+
+FISH = ({"role": "user", "content": "Fish?"},)
+
+
+def test_tool_call_is_forced_as_the_template_renders_it():
+    """The answer is what the model said and its call, without the end of the turn."""
+    ask = calling(FakeModel(1), "<call>net</call>")
+    (passage,) = cut([Conversation(FISH, "Wait. ", calls=(CALL,))], ask)
+    assert bytes(passage.ids[: passage.first]).decode() == "user: Fish?\nassistant:"
+    assert bytes(passage.ids[passage.first :]).decode() == " Wait. <call>net</call>"
+
+
+def refusing(ask: forced.Ask, kind: str) -> forced.Ask:
+    """A server that does not render tool calls."""
+
+    async def asked(path: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        if any("tool_calls" in message for message in body.get("messages", ())):
+            raise ServerError("HTTP 500: Failed to parse tool call arguments as JSON", kind=kind)
+        return await ask(path, body)
+
+    return asked
+
+
+def prefixing(ask: forced.Ask) -> forced.Ask:
+    """A server whose template opens a thinking block for the model that no message of the past has."""
+
+    async def asked(path: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        reply = await ask(path, body)
+        return {"prompt": f"{reply['prompt']}<think>\n"} if path == "/apply-template" else reply
+
+    return asked
+
+
+BEGUN = (*FISH, {"role": "assistant", "content": "Well,"})
+NO_CALL: list[tuple[str, tuple[Mapping[str, Any], ...], Callable[[forced.Ask], forced.Ask]]] = [
+    ("<call>", FISH, prefixing),  # the rendering does not continue the prompt
+    ("<call>", FISH, lambda ask: refusing(ask, "refused")),
+    ("<call>", BEGUN, lambda ask: ask),  # the call would be another turn than the one begun
+    ("", FISH, lambda ask: ask),  # dropped
+]
+
+
+@pytest.mark.parametrize(("rendered", "prompt", "template"), NO_CALL)
+@pytest.mark.parametrize("said", ["", "Wait. "])
+def test_call_that_is_not_rendered_where_it_was_written_is_left_out(rendered, prompt, template, said):
+    """The other conversations are scored, without it; where there is no other, the error says why."""
+    ask = template(calling(FakeModel(1), rendered))
+    called, plain = Conversation(prompt, said, calls=(CALL,)), Conversation("Fish:", " trout")
+    passages = cut([called, plain], ask)
+    assert [bytes(passage.ids).decode() for passage in passages] == ["Fish: trout"]
+    with pytest.raises(MachineError, match="No conversation has an answer"):
+        cut([called], ask)
+
+
+def test_server_that_is_gone_is_no_refusal():
+    """A call whose rendering fails with the server leaves nothing out, but ends the run with the cause."""
+    with pytest.raises(ServerError, match="HTTP 500"):
+        cut([Conversation(FISH, "", calls=(CALL,))], refusing(calling(FakeModel(1), "<call>"), "gone"))
+
+
+def test_stored_calls_of_the_reference_are_forced(bench: Bench):
+    """What a task stored as a tool call is rendered and forced; a sample that is answered with nothing is left out."""
+    bench.write(tasks=["echo"], replicate_reference=False)
+    bench.run()
+    stored = "UPDATE generation SET output = json_set(output, '$.text', '', '$.tool_calls', json(?)) WHERE ask_key = ?"
+    with Store(bench.folder / "results") as store:
+        answered = store.answers(store.get_meta("identities")["ref"][0])
+        for ask_key, calls in zip(answered, ([CALL], [CALL, CALL], [], []), strict=True):
+            store.db.execute(stored, (json.dumps(calls), ask_key))
+    bench.write(proxies=[{"tool": "forced", "text": "task:echo", "n_probs": 20, "ctx": 999}])
+    assert bench.run().is_complete
+    (kept,) = (bench.folder / "results" / "proxies").glob("*.npz")
+    answers = [fake.detokenize(passage.ids[passage.first :]) for passage in load_passages(kept)]
+    assert sorted(map(json.loads, answers), key=len) == [[CALL], [CALL, CALL]]
+
+
+texts = st.text(st.sampled_from(["a", "b", " ", "\n", "<", forced._MARK]))
+ends = st.text(st.sampled_from(["a", "b", " ", "\n", "<"]))
+
+
+@given(texts, texts, ends, ends)
+def test_what_is_cut_out_continues_the_prompt_and_ends_with_the_turn(prompt, said, call, end):
+    """Prompt, answer and end make the rendering up again, unless the call is blank; another prompt or end gives nothing."""
+    called, marked = prompt + said + call + end, prompt + said + forced._MARK + end
+    answer = answer_with_calls(prompt, called, marked)
+    assert answer == (said + call if call.strip() else "")
+    assert answer_with_calls(f"{prompt}x", called, marked) == ""
+    assert answer_with_calls(prompt, called, f"{marked}x") == ""
+
+
 def test_long_answers_are_cut_and_empty_ones_left_out():
     """At most `longest` tokens of an answer are scored, and a conversation without any is no passage."""
     passages = cut([Conversation("Fish:", " trout"), Conversation("Fish:", "")], rendering(FakeModel(1)), longest=3)
@@ -352,11 +461,11 @@ def vars_of(at: Position) -> tuple[Any, ...]:
 
 
 @asynccontextmanager
-async def asking(program: LlamaCpp, model: Path, log: Path) -> AsyncIterator[forced.Ask]:
+async def asking(program: LlamaCpp, model: Path, log: Path, *more: str) -> AsyncIterator[forced.Ask]:
     process = ServerProcess(program.server, log)
     flags = {"model": model, "host": process.host, "port": 0, "alias": process.alias, "ctx-size": 2048, "parallel": 4}
     flags |= {"threads": 1, "threads-batch": 1, "flash-attn": "on", "fit": "off", "cache-ram": 0, "ctx-checkpoints": 0}
-    process.spawn([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+    process.spawn([*(word for name, value in flags.items() for word in (f"--{name}", str(value))), *more])
     try:
         address = await process.ready(model_bytes=0)
         transport = httpx.AsyncHTTPTransport(uds=str(address.socket)) if address.socket else None
@@ -372,6 +481,59 @@ async def asking(program: LlamaCpp, model: Path, log: Path) -> AsyncIterator[for
             yield ask
     finally:
         await process.stop()
+
+
+CHATML_WITH_CALLS = r"""
+{%- for tool in tools or [] %}{{ "<|im_start|>system\n" }}{{ tool | tojson }}{{ "<|im_end|>\n" }}{% endfor %}
+{%- for message in messages %}
+    {{- "<|im_start|>" + message.role + "\n" + message.content }}
+    {%- for call in message.tool_calls or [] %}
+        {{- '\n<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}
+        {{- call.function.arguments | tojson }}
+        {{- "}\n</tool_call>" }}
+    {%- endfor %}
+    {{- "<|im_end|>\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ "<|im_start|>assistant\n" }}{% endif %}"""
+CALLED = """\
+Let me look.
+<tool_call>
+{"name": "weather", "arguments": {"city": "Łódź", "days": 2}}
+</tool_call>
+<tool_call>
+{"name": "weather", "arguments": {}}
+</tool_call>"""
+
+
+@pytest.mark.live
+def test_tool_calls_are_forced_as_a_real_template_renders_them(smollm2, tmp_path):
+    """Between the prompt and the end of the turn stand the very tokens that the template gives; they can be scored."""
+    template = tmp_path / "calls.jinja"
+    template.write_text(CHATML_WITH_CALLS, encoding="utf-8")
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    calls = [
+        {"type": "function", "id": f"call{at}", "function": {"name": "weather", "arguments": arguments}}
+        for at, arguments in enumerate(['{"city":"Łódź","days":2}', "{}"])
+    ]
+    asked = ({"role": "user", "content": "Rain?"},)
+    whole = Conversation(asked, "Let me look.", (tool,), tuple(calls))
+    calls[1] = calls[1] | {"function": {"name": "weather", "arguments": '{"city":"Par'}}
+    broken = replace(whole, calls=tuple(calls))
+
+    async def measure() -> tuple[list[Passage], list[list[Position]], list[int]]:
+        program, flags = find_llama_cpp(Path("embedded")), ("--jinja", "--chat-template-file", str(template))
+        async with asking(program, smollm2, tmp_path / "log", *flags) as ask:
+            passages = await cut_conversations(ask, [whole, broken], longest=99)
+            prompt = (await ask("/apply-template", {"messages": asked, "tools": whole.tools}))["prompt"]
+            rendered = await ask("/tokenize", {"content": f"{prompt}{CALLED}<|im_end|>\n", "parse_special": True})
+            positions = await force(ask, passages, n_probs=9, parallel=1, progress=silent)
+        return passages, positions, rendered["tokens"]
+
+    (passage,), (positions,), rendered = asyncio.run(measure())
+    *said, end, _newline = rendered
+    assert passage.ids == said
+    assert (said.count(end), said[: passage.first].count(end)) == (2, 2)  # the tools' turn and the user's
+    assert [at.token_id for at in positions] == said[passage.first :]
 
 
 async def forced_positions(program: LlamaCpp, model: Path, text: str, log: Path) -> list[list[Position]]:

@@ -55,6 +55,9 @@ def test_rows_of_a_table_join_the_quants(bench: Bench):
         0.0102, 0.0008, None, 0.941, 4080,
     ]  # fmt: skip
     assert big["notes"] == ["from published.csv"]
+    assert [(text["tool"], text["corpus"], text["notes"]) for text in finished.analysis["header"]["proxies"]] == [
+        ("table", "wiki", ["from published.csv"]), ("table", "code", ["from published.csv"]),
+    ]  # fmt: skip
     assert {row["corpus"] for row in finished.analysis["proxies"]} == {"wiki", "code"}
 
 

@@ -240,6 +240,58 @@ def test_undefined_numbers_are_dashes(small, tmp_path):
     assert not re.search(r">[^<]*\b(nan|None|NaN)\b[^<]*<", cells)
 
 
+def test_what_a_failed_check_leaves_out_stands_beside_it(small, tmp_path):
+    """The checks name what a failure leaves out, and the sections say where a reader would look for it."""
+    analysis, items = small
+    empty = dict.fromkeys(("task", "quant", "proxy", "tool", "corpus"))
+    proxies = [empty | {"why": "412", "proxy": proxy, "tool": "t", "corpus": "wiki"} for proxy in ("ppl", "ppl_ratio")]
+    gates = [
+        {"name": "above chance: gsm8k", "passed": False, "detail": "p 0.4",
+         "removes": [empty | {"why": "at chance", "task": "gsm8k"}]},
+        {"name": "perplexity below 50: wiki", "passed": False, "detail": "412", "removes": proxies},
+        {"name": "unscored", "passed": False, "detail": "3 %",
+         "removes": [empty | {"why": "3 %", "task": task, "quant": "Q8_0"} for task in ("arc", "piqa")]},
+        {"name": "every quant complete", "passed": False, "detail": "Q2_K lacks samples", "removes": []},
+    ]  # fmt: skip
+    claims = [
+        analysis["claims"][0] | {"id": identity, "text": f"Left out: {identity}."}
+        for identity in ("verdict:left-out", "left-out")
+    ]
+    changed = analysis | {"gates": gates, "claims": [*analysis["claims"], *claims]}
+    page = build_page(changed)
+    assert [gate.removes for gate in page.gates] == [
+        "gsm8k", "perplexity, perplexity ratio on wiki", "Q8_0 on arc, piqa", ""
+    ]  # fmt: skip
+    assert "Left out: verdict:left-out." in {finding.text for finding in page.verdict}
+    misleading = next(section for section in page.sections if section.identity == "misleading")
+    assert "Left out: left-out." in {finding.text for finding in misleading.findings}
+    text = page_text(changed, items, tmp_path)
+    assert "<span>p 0.4. <strong>Left out: gsm8k.</strong></span>" in text
+    assert "<span>Q2_K lacks samples</span>" in text
+
+
+def test_changes_are_shown_beside_the_noise_floor(small):
+    """Where the reference ran again, the table of changes has the p against it; else the column is not there."""
+    analysis, _ = small
+    floored = analysis | {"volume": [row | {"p_above_floor": 0.004} for row in analysis["volume"]]}
+    found = [
+        next(table for section in build_page(each).sections for table in section.tables if table.identity == "volume")
+        for each in (analysis, floored)
+    ]
+    assert [[column.text for column in table.columns].count("p, A/A floor") for table in found] == [0, 1]
+    at = [column.text for column in found[1].columns].index("p, A/A floor")
+    assert {row[at].text for row in found[1].rows} == {"0.0040"}
+
+
+def test_a_tail_that_ranks_has_its_maps(small):
+    """Where the 99.9 % KLD is what quants are ranked by, its pairs have a map and its front a figure."""
+    analysis, _ = small
+    page = build_page(analyses.renamed(analysis, {"kld_mean": "kld_p999"}))
+    drawn = {section.identity: [figure.heading for figure in section.figures] for section in page.sections}
+    assert "99.9 % KLD on wiki" in drawn["misleading"]
+    assert "Size and 99.9 % KLD on wiki" in drawn["pareto"]
+
+
 def test_two_tools_on_one_text_stand_apart():
     """A text that two tools measured has the tool in its name, and no other text has."""
     rows = [{"quant": "Q8_0", "corpus": corpus, "tool": tool} for corpus, tool in

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -14,7 +14,7 @@ from evalsuite.analysis.between import between_rows
 from evalsuite.analysis.changes import MAX_FLIPS, flip_rows, volume_correlation_rows, volume_rows
 from evalsuite.analysis.choices import pareto_rows, regret_rows
 from evalsuite.analysis.claims import claim_rows
-from evalsuite.analysis.columns import proxy_columns
+from evalsuite.analysis.columns import ProxyColumn, proxy_columns
 from evalsuite.analysis.contests import (
     agreement_rows,
     comparison_rows,
@@ -25,9 +25,10 @@ from evalsuite.analysis.contests import (
 )
 from evalsuite.analysis.correlations import correlation_rows, influence_rows, range_rows, subset_rows
 from evalsuite.analysis.decidability import decidability_rows
-from evalsuite.analysis.gates import gate_rows
-from evalsuite.analysis.grids import grids
+from evalsuite.analysis.gates import FLOOR_KLD, gates
+from evalsuite.analysis.grids import grids, kept_grids
 from evalsuite.analysis.items import TaskScores, task_scores
+from evalsuite.analysis.left_out import without
 from evalsuite.analysis.misleading import listed, misleading_rows
 from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows, published_rows, score_rows
 from evalsuite.errors import SpecError
@@ -37,9 +38,6 @@ from evalsuite.tables import Tables
 Row = dict[str, Any]
 
 SCHEMA = 2
-
-FLOOR_KLD = 1e-3
-"""No file differs more than this, in nats, from itself."""
 
 
 def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, Any]:
@@ -56,25 +54,26 @@ def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, A
     replicates = [row["quant"] for row in quants if row["replicate_of"] == reference]
     tables = replace(tables, scores=_published(tables, names), chunks=tables.chunks.sort_values(["quant", "chunk"]))
     tasks = _task_scores(tables, names)
-    published, published_pairs = published_rows(tables.scores, names, distinct, reference)
+    averages = _averages(tables)
+    published, published_pairs = published_rows(tables.scores, names, distinct, reference, averages)
     scores = score_rows(tasks, names) + published
     pairs = pair_rows(tasks, _compared(quants, reference)) + published_pairs
     _check_proxies(tables.proxies, quants)
     columns = proxy_columns(tables.proxies.sort_values(["tool", "corpus", "quant"]), tables.chunks, quants)
     boards = grids(tasks, tables.scores, distinct, rng, draws)
-    drawn = {
-        column: joint_bootstrap(chunks, rng, None, draws, "chunk").draws
-        for column in columns if (chunks := column.chunk_matrix(distinct)) is not None and chunks.size
-    }  # fmt: skip
-    drawn = {column: values for column, values in drawn.items() if not np.isnan(values).any()}
+    columns = [_drawn(column, distinct, rng, draws) for column in columns]
     sizes = {row["quant"]: float(row["size_bytes"]) for row in quants if row["size_bytes"]}
     providers = {row["quant"]: str(row["provider"]) for row in quants if row["provider"] and row["quant"] in distinct}
     equivalent = {(row["b"], row["task"]): row["equivalent"] is True for row in pairs}
     volumes = volume_rows(tasks, distinct, reference, replicates)
-    correlations = correlation_rows(columns, boards, distinct, drawn, rng)
-    chance = {str(row["task"]): float(row["chance"]) for row in tables.tasks.to_dict("records")}
-    misleading = misleading_rows(columns, {grid.task: grid.tests for grid in boards}, distinct, sizes)
-    decidability = decidability_rows(boards, {task.task: task for task in tasks}, reference, replicates)
+    correlations = correlation_rows(columns, boards, distinct, rng)
+    by_task = {task.task: task for task in tasks}
+    decidability = decidability_rows(boards, by_task, reference, replicates)
+    checks = gates(quants, tasks, columns, scores, tables, distinct, decidability)
+    left_out = [each for check in checks for each in check.removes]
+    # What fails a check is shown as it was measured, and nothing is judged by it.
+    judging, judged = without(columns, left_out), kept_grids(boards, by_task, left_out, rng, draws)
+    misleading = misleading_rows(judging, judged, sizes)
     found: Row = {
         "schema": SCHEMA,
         "header": dict(tables.header) | {
@@ -90,20 +89,20 @@ def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, A
         "volume": volumes,
         "volume_correlations": volume_correlation_rows(columns, volumes, distinct),
         "misleading": misleading,
-        "agreement": agreement_rows(columns, boards, drawn, rng),
+        "agreement": agreement_rows(judging, judged, rng),
         "proxy_agreement": between_rows(columns, distinct),
-        "proxy_comparison": comparison_rows(columns, boards, drawn, rng),
-        "size_adjusted": size_rows(columns, boards, sizes, rng),
-        "providers": provider_rows(columns, boards, providers, rng),
-        "leak": leak_rows(columns, distinct, providers, rng),
-        "regret": regret_rows(columns, boards, sizes, rng),
-        "pareto": pareto_rows(columns, boards, sizes, distinct, drawn),
-        "influence": influence_rows(columns, boards),
-        "task_disagreement": task_rows(boards),
+        "proxy_comparison": comparison_rows(judging, judged, rng),
+        "size_adjusted": size_rows(judging, judged, sizes, rng),
+        "providers": provider_rows(judging, judged, providers, rng),
+        "leak": leak_rows(judging, distinct, providers, rng),
+        "regret": regret_rows(judging, judged, sizes, rng),
+        "pareto": pareto_rows(judging, judged, sizes, distinct),
+        "influence": influence_rows(judging, judged),
+        "task_disagreement": task_rows([grid for grid in judged if grid.task not in averages]),
         "flips": flip_rows(tasks, distinct, reference),
-        "gates": gate_rows(quants, tasks, chance, scores, tables, reference, decidability),
+        "gates": [asdict(check) for check in checks],
     }  # fmt: skip
-    found["claims"] = claim_rows(found)
+    found["claims"] = claim_rows(found, left_out, averages)
     found["misleading"], unlisted = listed(misleading)
     found["notes"] = _notes(quants, tasks, pairs, found["flips"]) + ([unlisted] if unlisted else [])
     analysis: dict[str, Any] = plain(found)
@@ -178,6 +177,22 @@ def _published(tables: Tables, quants: Sequence[str]) -> pd.DataFrame:
         row = twice.iloc[0]
         raise SpecError(f"scores: {row['quant']} × {row['task']} appears twice. Remove one.")
     return scores[~scores["task"].isin(set(tables.items["task"]))].sort_values(["task", "quant"])
+
+
+def _drawn(column: ProxyColumn, quants: Sequence[str], rng: np.random.Generator, draws: int) -> ProxyColumn:
+    """Return a column with the damage of the quants in each draw of its chunks, where all of them have any."""
+    chunks = column.chunk_matrix(quants)
+    if chunks is None or not chunks.size:
+        return column
+    values = joint_bootstrap(chunks, rng, None, draws, "chunk").draws
+    return column if np.isnan(values).any() else replace(column, draws=dict(zip(quants, values.T, strict=True)))
+
+
+def _averages(tables: Tables) -> set[str]:
+    """Return the published columns that are a mean of the others; a task with samples is one, whatever its name."""
+    if "mean_of_tasks" not in tables.tasks:
+        return set()
+    return set(tables.tasks.loc[tables.tasks["mean_of_tasks"] == True, "task"]) & set(tables.scores["task"])  # noqa: E712
 
 
 def _is_quant_of_another(row: Row, tables: Tables) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsuite.analysis.columns import DAMAGE_SIGN, ProxyColumn, rankings
+from evalsuite.analysis.columns import DAMAGE_SIGN, NO_KEY, ProxyColumn, rankings
 from evalsuite.analysis.grids import Grid
 from evalsuite.stats.mean import FloatArray
 from evalsuite.stats.pareto import front_probability, on_front
@@ -50,17 +50,15 @@ def pareto_rows(
     grids: Sequence[Grid],
     sizes: Mapping[str, float],
     quants: Sequence[str],
-    drawn: Mapping[ProxyColumn, FloatArray],
 ) -> list[Row]:
-    """Return, for each proxy and each task, which quants are on the front of size and value, and how surely.
+    """Return, for each proxy to rank by and each task, which quants are on the front of size and value, and how surely.
 
-    `drawn` holds draws × `quants` of damage for those columns whose chunks are known. The probability is the
-    share of draws that have the quant on the front; null where nothing can be drawn.
+    The probability is the share of draws that have the quant on the front; null where nothing can be drawn.
     """
     rows = []
     for column in columns:
-        if column.proxy != "size_bytes":
-            values = drawn.get(column)
+        if column.proxy not in {"size_bytes", *NO_KEY}:
+            values = column.draw_matrix(quants)
             rows += _front(
                 "proxy", column.proxy, column.corpus, quants, sizes, -column.damage(quants),
                 None if values is None else -values, -DAMAGE_SIGN[column.proxy],

@@ -5,19 +5,21 @@ counted in the same sentence; "no significant difference" is followed by the sma
 found; a rank correlation names its n and its interval, or says that there is none.
 """
 
-from collections.abc import Mapping, Sequence
-from math import isnan, nan
+from collections.abc import Collection, Mapping, Sequence
+from math import isclose, isnan, nan
 from typing import Any
 
 import numpy as np
 
 from evalsuite.analysis.columns import proxy_name
+from evalsuite.analysis.left_out import LeftOut
 from evalsuite.analysis.pairs import ALPHA, MEAN_OF_TASKS
 from evalsuite.analysis.verdicts import (
     SAME,
     between_claims,
     claim,
     comparison_claims,
+    left_out_claims,
     limits,
     misleading_claims,
     of_task,
@@ -36,17 +38,22 @@ HEADLINES = ("kld_mean", "ppl", "ppl_ratio", "same_top_p", "size_bytes")
 """The proxies that get a sentence; the others stand in the table."""
 
 
-def claim_rows(found: Row) -> list[Row]:
-    """Return the findings of an analysis: what it comes to, each quant, the noise floor, each headline proxy, and the rest."""
+def claim_rows(found: Row, left_out: Sequence[LeftOut], averages: Collection[str]) -> list[Row]:
+    """Return the findings of an analysis: what it comes to, each quant, the noise floor, each headline proxy, and the rest.
+
+    `averages` are tasks that are means of the others.
+    """
+    means = {MEAN_OF_TASKS, *averages}
     pairs, reference = found["pairs"], found["header"]["reference"]
     by_quant: dict[str, list[Row]] = {}
     for row in pairs:
         if row["kind"] == "quant":
             by_quant.setdefault(row["b"], []).append(row)
-    quants = [_quant_claim(quant, rows, reference) for quant, rows in by_quant.items()]
+    quants = [_quant_claim(quant, rows, reference, means) for quant, rows in by_quant.items()]
     return [
         *verdict_claims(found),
-        *_summary(by_quant, reference),
+        *left_out_claims(found["misleading"], left_out),
+        *_summary(by_quant, reference, means),
         *quants,
         *_floor_claims(pairs, by_quant, reference),
         *_proxy_claims([row for row in found["correlations"] if row["subset"] == "all"], found["influence"]),
@@ -57,7 +64,7 @@ def claim_rows(found: Row) -> list[Row]:
     ]
 
 
-def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]:
+def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str, means: Collection[str]) -> list[Row]:
     verdicts = {quant: {row["verdict"] for row in rows} - {None} for quant, rows in by_quant.items()}
     judged = [found for found in verdicts.values() if found]
     tested = [row for rows in by_quant.values() for row in rows if row["verdict"]]
@@ -67,7 +74,7 @@ def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]
     alike = sum(found == {"equivalent"} for found in judged)
     undecided = sum(not found & {"worse", "better"} for found in judged) - alike
     tasks = {row["task"] for row in tested}
-    where = "at least one task or on the mean of the tasks" if MEAN_OF_TASKS in tasks else f"{next(iter(tasks))}"
+    where = "at least one task or on the mean of the tasks" if tasks.intersection(means) else f"{next(iter(tasks))}"
     text = (
         f"Of {_counted(len(judged), 'quant')} compared with {reference}, {worse} {_is(worse)} worse on {where}, "
         f"{better} {_is(better)} better, "
@@ -83,14 +90,14 @@ def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str) -> list[Row]
     ]
 
 
-def _quant_claim(quant: str, rows: Sequence[Row], reference: str) -> Row:
+def _quant_claim(quant: str, rows: Sequence[Row], reference: str, means: Collection[str]) -> Row:
     tested = [row for row in rows if row["verdict"]]
     if not tested:
         text = f"{quant} has no sample in common with {reference}: nothing can be said."
         return claim(f"quant:{quant}", text, nan, nan, nan, None, nan, 0, "undecided", [])
     # The mean of the tasks leads: it is what a reader picks by.
-    tested.sort(key=lambda row: (row["task"] != MEAN_OF_TASKS, row["p_holm"]))
-    tasks = [row for row in tested if row["task"] != MEAN_OF_TASKS]
+    tested.sort(key=lambda row: (row["task"] not in means, row["p_holm"]))
+    tasks = [row for row in tested if row["task"] not in means] or tested
     undecided = [row for row in tasks if row["verdict"] == "undecided"]
     alike = [row for row in tasks if row["verdict"] == "equivalent"]
     also = f" Equivalent within ±{width(MARGIN)} point on {_joined([row['task'] for row in alike])}." if alike else ""
@@ -108,7 +115,7 @@ def _quant_claim(quant: str, rows: Sequence[Row], reference: str) -> Row:
         return row | {"verdict": "equivalent"}
     if not parts:
         where = tasks[0]["task"] if len(tasks) == 1 else f"any of {len(tasks)} tasks"
-        mean = "Mean of tasks: " if tested[0]["task"] == MEAN_OF_TASKS else ""
+        mean = "Mean of tasks: " if tested[0]["task"] in means else ""
         text = (
             f"{quant} shows no significant difference from {reference} on {where}: {_power(undecided)}. "
             f"{mean}{_delta(tested[0])}, n = {tested[0]['n']:,}, Holm p {p_value(tested[0]['p_holm'])}, undecided.{also}"
@@ -172,7 +179,11 @@ def _proxy_claim(found: Mapping[str, Row], row: Row, p_adj: float, influences: S
     coefficients += [f"Kendall τ {coefficient(tau['rho'])}"] if not isnan(tau["rho"]) else []
     shown = limits(rho)
     tested = "no test" if isnan(p_adj) else f"Holm p {p_value(p_adj)}"
-    alone = [each for each in influences if each["flag"] and all(each[key] == row[key] for key in SAME)]
+    # Where a task is left out, influence is over another mean of tasks than this ρ.
+    alone = [
+        each for each in influences
+        if each["flag"] and all(each[key] == row[key] for key in SAME) and isclose(each["rho"], rho["rho"])
+    ]  # fmt: skip
     without = "".join(f"; without {each['quant']} ρ is {coefficient(each['rho_without'])}" for each in alone[:3])
     found_text = f"over all quants: {', '.join((*coefficients, shown, tested))}; {reading}{without}"
     text = f"{name[0].upper()}{name[1:]} and {where}, {found_text if coefficients else '; '.join(rho['notes'])}."

@@ -1,7 +1,7 @@
 """The proxies as columns over the quants: what each is called, which way it points, and its values chunk by chunk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,18 @@ def proxy_name(name: str, corpus: str | None) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ProxyColumn:
-    """One proxy by one tool on one text: `values` by quant, as printed; `chunks` by quant, larger for more damage.
+    """One proxy by one tool on one text: `measured` by quant, as printed; `chunks` by quant, larger for more damage.
 
-    `chunks` is empty where the tool says nothing of the chunks. The size of the file is a proxy as well, without a text.
+    `chunks` is empty where the tool says nothing of the chunks. `draws` by quant are the damage in each draw of the chunks,
+    the same chunks for all quants. The size of the file is a proxy as well, without a text.
     """
 
     proxy: str
     tool: str
     corpus: str | None
-    values: Mapping[str, float]
+    measured: Mapping[str, float]
     chunks: Mapping[str, FloatArray]
+    draws: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def key(self) -> Row:
@@ -62,7 +64,9 @@ class ProxyColumn:
 
         Two values that a printed table shows as one are one: 12 digits keep the last bit from making a rank.
         """
-        return np.array([DAMAGE_SIGN[self.proxy] * float(f"{self.values.get(quant, np.nan):.12g}") for quant in quants])
+        return np.array(
+            [DAMAGE_SIGN[self.proxy] * float(f"{self.measured.get(quant, np.nan):.12g}") for quant in quants]
+        )
 
     def scaled(self, quants: Sequence[str]) -> FloatArray:
         """Return `damage` with what counts by its ratio (KLD, perplexity) as a logarithm, where all of it is above 0."""
@@ -75,6 +79,12 @@ class ProxyColumn:
         if not quants or not all(quant in self.chunks for quant in quants):
             return None
         return np.stack([self.chunks[quant] for quant in quants])
+
+    def draw_matrix(self, quants: Sequence[str]) -> FloatArray | None:
+        """Return draws × quants, larger for more damage; None where nothing can be drawn."""
+        if not quants or not all(quant in self.draws for quant in quants):
+            return None
+        return np.stack([self.draws[quant] for quant in quants], axis=1)
 
 
 def proxy_columns(proxies: pd.DataFrame, chunks: pd.DataFrame, quants: Sequence[Row]) -> list[ProxyColumn]:

@@ -30,17 +30,12 @@ MAX_DRAWS = 1000
 """So many draws are enough for a share of pairs, and all pairs of each are counted."""
 
 
-def comparison_rows(
-    columns: Sequence[ProxyColumn],
-    grids: Sequence[Grid],
-    drawn: Mapping[ProxyColumn, FloatArray],
-    rng: np.random.Generator,
-) -> list[Row]:
+def comparison_rows(columns: Sequence[ProxyColumn], grids: Sequence[Grid], rng: np.random.Generator) -> list[Row]:
     """Return which of two proxies follows the scores better, for each task; the file's size is one of the contestants."""
     contestants = [*rankings(columns), *(column for column in columns if column.proxy == "size_bytes")]
     rows = []
     for grid in grids:
-        redrawn = _Redrawn(grid, drawn, rng)
+        redrawn = _Redrawn(grid, rng)
         for first, second in combinations(contestants, 2):
             sides = [first.scaled(grid.quants), second.scaled(grid.quants), grid.means]
             known = np.flatnonzero(~np.isnan(sides).any(axis=0))
@@ -61,8 +56,8 @@ def comparison_rows(
 class _Redrawn:
     """Spearman's ρ of each proxy with a task in the same draws of quants, samples and chunks, each computed once."""
 
-    def __init__(self, grid: Grid, drawn: Mapping[ProxyColumn, FloatArray], rng: np.random.Generator) -> None:
-        self._grid, self._drawn, self._rng = grid, drawn, rng
+    def __init__(self, grid: Grid, rng: np.random.Generator) -> None:
+        self._grid, self._rng = grid, rng
         self._quants: dict[bytes, Any] = {}
         self._rho: dict[tuple[ProxyColumn, bytes], FloatArray] = {}
 
@@ -74,17 +69,12 @@ class _Redrawn:
             self._quants[key] = known[resample_quants(self._rng, draws, len(known))]
         if (column, key) not in self._rho:
             chosen = self._quants[key]
-            proxy = _redrawn(column.damage(grid.quants), self._drawn.get(column), chosen)
+            proxy = _redrawn(column.damage(grid.quants), column.draw_matrix(grid.quants), chosen)
             self._rho[column, key] = rho_rows(proxy, _redrawn(grid.means, grid.draws, chosen))
         return self._rho[column, key]
 
 
-def agreement_rows(
-    columns: Sequence[ProxyColumn],
-    grids: Sequence[Grid],
-    drawn: Mapping[ProxyColumn, FloatArray],
-    rng: np.random.Generator,
-) -> list[Row]:
+def agreement_rows(columns: Sequence[ProxyColumn], grids: Sequence[Grid], rng: np.random.Generator) -> list[Row]:
     """Return how many pairs of quants each proxy orders as each task's scores do."""
     rows = []
     for grid in grids:
@@ -96,7 +86,8 @@ def agreement_rows(
             redrawn = None
             if grid.draws is not None:
                 chosen = resample_quants(rng, min(len(grid.draws), MAX_DRAWS), len(damage))
-                redrawn = (_redrawn(damage, drawn.get(column), chosen), _redrawn(grid.means, grid.draws, chosen))
+                drawn = column.draw_matrix(grid.quants)
+                redrawn = (_redrawn(damage, drawn, chosen), _redrawn(grid.means, grid.draws, chosen))
             found = pairwise_accuracy(damage, grid.means, separated, redrawn)
             chunks = column.chunk_matrix(grid.quants)
             ties = None if halves is None else tie_accuracy(column.scaled(grid.quants), *halves)
@@ -179,10 +170,11 @@ def task_rows(grids: Sequence[Grid]) -> list[Row]:
     rows = []
     sampled = [grid for grid in grids if not grid.task.startswith("(")]
     for first, second in combinations(sampled, 2):
-        known = ~(np.isnan(first.means) | np.isnan(second.means))
+        others = second.means_of(first.quants)
+        known = ~(np.isnan(first.means) | np.isnan(others))
         if known.sum() < MIN_QUANTS:
             continue
-        tau = float(kendalltau(first.means[known], second.means[known]).statistic)
+        tau = float(kendalltau(first.means[known], others[known]).statistic)
         best = ceiling(reliability_of(first.measured), reliability_of(second.measured))
         verdict = "cannot tell" if np.isnan(best.low) or best.low < 0.5 else "differ" if tau < best.low else "agree"
         rows.append({

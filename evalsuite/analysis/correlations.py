@@ -39,13 +39,12 @@ def correlation_rows(
     columns: Sequence[ProxyColumn],
     grids: Sequence[Grid],
     distinct: Sequence[str],
-    drawn: Mapping[ProxyColumn, FloatArray],
     rng: np.random.Generator,
 ) -> list[Row]:
     """Return Spearman's ρ and Kendall's τ_b of each proxy and each task over the `distinct` quants that have both.
 
     The sign is that of ρ(proxy, score) as it stands: a proxy of damage that works has a negative one, a file size that
-    works a positive one. `drawn` holds draws × quants of damage for those columns whose chunks are known.
+    works a positive one.
     """
     if not columns or not grids or not distinct:
         return []
@@ -54,7 +53,7 @@ def correlation_rows(
         np.array([column.damage(distinct) for column in columns]) * signs[:, np.newaxis],
         np.array([grid.means for grid in grids]), rng,
         proxy_draws=[
-            None if drawn.get(column) is None else drawn[column] * sign
+            None if (drawn := column.draw_matrix(distinct)) is None else drawn * sign
             for column, sign in zip(columns, signs, strict=True)
         ],
         task_draws=[grid.draws for grid in grids],

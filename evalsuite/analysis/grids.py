@@ -1,12 +1,13 @@
 """What the comparison of quants with each other starts from: one task, or the mean of all, over the distinct quants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from evalsuite.analysis.items import TaskScores
+from evalsuite.analysis.left_out import LeftOut
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
 from evalsuite.stats.mean import FloatArray, IntArray
 from evalsuite.stats.misleading import PairTests, pair_tests, unpaired_tests
@@ -14,7 +15,7 @@ from evalsuite.stats.reliability import Measured, mean_measured, measure
 from evalsuite.stats.resample import joint_bootstrap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Scores of K distinct quants, the reference left out, on a task.
 
@@ -44,6 +45,11 @@ class Grid:
         """The quants that have a score at all, by index."""
         return np.flatnonzero(~np.isnan(self.means))
 
+    def means_of(self, quants: Sequence[str]) -> FloatArray:
+        """Return a mean score a quant; NaN for one that is not here."""
+        by_quant = dict(zip(self.quants, self.means, strict=True))
+        return np.array([by_quant.get(quant, np.nan) for quant in quants])
+
 
 def grids(
     tasks: Sequence[TaskScores], published: pd.DataFrame, distinct: Sequence[str], rng: np.random.Generator, draws: int
@@ -52,6 +58,37 @@ def grids(
     sampled = [_sampled(task, distinct, rng, draws) for task in tasks if task.scores.size]
     means = [_mean(sampled)] if len(sampled) > 1 else []
     return [*sampled, *means, *(_published(str(task), rows, distinct) for task, rows in published.groupby("task"))]
+
+
+def kept_grids(
+    boards: Sequence[Grid],
+    tasks: Mapping[str, TaskScores],
+    left_out: Collection[LeftOut],
+    rng: np.random.Generator,
+    draws: int,
+) -> list[Grid]:
+    """Return the grids without the tasks, and the quants on a task, that are left out; the mean is over what is left.
+
+    A quant that is left out on one task has no mean of tasks: over fewer tasks it would not compare.
+    """
+    gone = {(each.task, each.quant) for each in left_out if each.task is not None}
+    if not gone:
+        return list(boards)
+    kept = {
+        grid: tuple(quant for quant in grid.quants if (grid.task, quant) not in gone)
+        for grid in boards if grid.task != MEAN_OF_TASKS and (grid.task, None) not in gone
+    }  # fmt: skip
+
+    def narrowed(grid: Grid, quants: tuple[str, ...]) -> Grid:
+        return grid if quants == grid.quants else _sampled(tasks[grid.task], quants, rng, draws)
+
+    sampled = [narrowed(grid, quants) for grid, quants in kept.items() if grid.scores is not None and quants]
+    common = [set(grid.quants) for grid in sampled]
+    means = []
+    if len(sampled) > 1 and (everywhere := set.intersection(*common)):
+        quants = tuple(quant for quant in sampled[0].quants if quant in everywhere)
+        means = [_mean([narrowed(grid, quants) for grid in sampled])]
+    return [*sampled, *means, *(grid for grid in kept if grid.scores is None)]
 
 
 def _sampled(task: TaskScores, distinct: Sequence[str], rng: np.random.Generator, draws: int) -> Grid:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from evalsuite.analysis.columns import ProxyColumn, rankings
-from evalsuite.stats.misleading import PairTests, Verdicts, by_proxy, gap_p, judge
+from evalsuite.analysis.grids import Grid
+from evalsuite.stats.misleading import Verdicts, by_proxy, gap_p, judge
 
 Row = dict[str, Any]
 
@@ -16,29 +17,20 @@ MAX_ROWS = 5000
 UNTESTED = "proxy gap untested: the table has no chunks of text to test it on"
 
 
-def misleading_rows(
-    columns: Sequence[ProxyColumn],
-    tests: Mapping[str, PairTests],
-    distinct: Sequence[str],
-    sizes: Mapping[str, float],
-) -> list[Row]:
+def misleading_rows(columns: Sequence[ProxyColumn], grids: Sequence[Grid], sizes: Mapping[str, float]) -> list[Row]:
     """Return a row for every proxy × task × pair of quants that the proxy orders, those that mislead most first.
 
-    `tests` holds, by task, the tests of all pairs of `distinct` quants. `delta` is the score of the quant that the proxy
-    calls worse minus that of the one it calls better, so above 0 the task contradicts the proxy. Holm's correction runs
-    over all of them.
+    `delta` is the score of the quant that the proxy calls worse minus that of the one it calls better, so above 0 the
+    task contradicts the proxy. Holm's correction runs over all of them.
     """
-    ranked = rankings(columns)
-    family = [
-        (column, task, by_proxy(pair_tests, column.damage(distinct), _gap_p(column, distinct)))
-        for column in ranked
-        for task, pair_tests in tests.items()
-    ]
-    verdicts = judge([pairs for _, _, pairs in family])
+    family = [(column, grid) for column in rankings(columns) for grid in grids]
+    verdicts = judge([
+        by_proxy(grid.tests, column.damage(grid.quants), _gap_p(column, grid.quants)) for column, grid in family
+    ])  # fmt: skip
     rows = [
         row
-        for (column, task, _), judged in zip(family, verdicts, strict=True)
-        for row in _rows(column, task, judged, distinct, sizes)
+        for (column, grid), judged in zip(family, verdicts, strict=True)
+        for row in _rows(column, grid, judged, sizes)
     ]
     rows.sort(key=_most_misleading)
     return rows
@@ -51,23 +43,21 @@ def listed(rows: Sequence[Row]) -> tuple[list[Row], str | None]:
     return list(rows[:MAX_ROWS]), f"misleading: {MAX_ROWS:,} of {len(rows):,} pairs are listed; the claims count all"
 
 
-def _gap_p(column: ProxyColumn, distinct: Sequence[str]) -> Any:
-    chunks = column.chunk_matrix(distinct)
+def _gap_p(column: ProxyColumn, quants: Sequence[str]) -> Any:
+    chunks = column.chunk_matrix(quants)
     return None if chunks is None else gap_p(chunks)
 
 
-def _rows(
-    column: ProxyColumn, task: str, judged: Verdicts, distinct: Sequence[str], sizes: Mapping[str, float]
-) -> list[Row]:
+def _rows(column: ProxyColumn, grid: Grid, judged: Verdicts, sizes: Mapping[str, float]) -> list[Row]:
     tests = judged.pairs.tests
-    damage = column.damage(distinct)
+    damage = column.damage(grid.quants)
     rows = []
     for at, (i, j) in enumerate(zip(tests.first, tests.second, strict=True)):
         verdict = str(judged.verdict[at])
-        better, worse = distinct[int(i)], distinct[int(j)]
+        better, worse = grid.quants[int(i)], grid.quants[int(j)]
         saved = (sizes[better] - sizes[worse]) / 1e9 if better in sizes and worse in sizes else None
         rows.append({
-            **column.key, "task": task, "better_by_proxy": better, "worse_by_proxy": worse,
+            **column.key, "task": grid.task, "better_by_proxy": better, "worse_by_proxy": worse,
             "better_by_task": {"misleading": worse, "consistent": better}.get(verdict),
             "proxy_gap": float(abs(damage[j] - damage[i])), "p_proxy": judged.pairs.p_proxy[at],
             "delta": tests.delta[at], "low": judged.low[at], "high": judged.high[at], "n": tests.n[at],

@@ -1,6 +1,6 @@
 """Scores with their intervals, and every quant beside the reference on the same samples."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isnan, nan, sqrt
 from typing import Any
@@ -60,12 +60,13 @@ def pair_rows(tasks: Sequence[TaskScores], compared: Sequence[tuple[str, str, st
 
 
 def published_rows(
-    scores: pd.DataFrame, quants: Sequence[str], compared: Sequence[str], reference: str
+    scores: pd.DataFrame, quants: Sequence[str], compared: Sequence[str], reference: str, averages: Collection[str] = ()
 ) -> tuple[list[Row], list[Row]]:
     """Return score rows and pair rows of tasks of which only the means are published, not the samples.
 
     Quant and reference are compared as if they had answered different samples, which takes two to three times the
-    difference that their common samples would: few of these pairs can be decided.
+    difference that their common samples would: few of these pairs can be decided. Tasks that are `averages` of the others
+    are a family of Holm's correction of their own.
     """
     found, pairs = [], []
     for task, rows in scores.groupby("task"):
@@ -81,7 +82,8 @@ def published_rows(
                 | _unpaired(by_quant[reference], by_quant[quant])
                 for quant in compared if quant in by_quant
             ]  # fmt: skip
-    _correct(pairs)
+    _correct([row for row in pairs if row["task"] not in averages])
+    _correct([row for row in pairs if row["task"] in averages])
     return found, [_judged(row | {"mde": _mde(row, ALPHA)}) for row in pairs]
 
 

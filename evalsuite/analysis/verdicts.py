@@ -5,6 +5,7 @@ from math import isnan, nan
 from typing import Any
 
 from evalsuite.analysis.columns import proxy_name
+from evalsuite.analysis.left_out import LeftOut, reasons
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
 from evalsuite.numbers import coefficient, decimals, gigabytes, interval, p_value, points
 
@@ -80,6 +81,19 @@ def verdict_claims(found: Row) -> list[Row]:
     )
     costs = [row for row in found["regret"] if _same(row, lead)]
     return [first, *(_cost(row, name) for row in costs)]
+
+
+def left_out_claims(misleading: Sequence[Row], left_out: Sequence[LeftOut]) -> list[Row]:
+    """Return what the checks left out of all that compares proxies: tasks beside the verdict, proxies beside the pairs."""
+    tasks, proxies = ([each for each in left_out if (each.proxy is None) == whole] for whole in (True, False))
+    mean = any(row["task"] == MEAN_OF_TASKS for row in misleading)
+    rest = "; the mean of the tasks is over the others there" if mean else ""
+    texts = {"verdict:left-out": f"{reasons(tasks)}{rest}" if tasks else "", "left-out": reasons(proxies)}
+    lead = "Left out of misleading pairs, regret, fronts and all else that compares proxies"
+    return [
+        claim(identity, f"{lead}: {text}.", nan, nan, nan, None, nan, 0, "undecided", []) | {"verdict": "left out"}
+        for identity, text in texts.items() if text
+    ]  # fmt: skip
 
 
 def between_claims(found: Row) -> list[Row]:

@@ -90,8 +90,7 @@ def _in_folder(folder: Path, read: Gathered) -> list[Path]:
         read.manifests.append(Manifest(header, quants, tasks))
         # An export holds its items three times, and scores that follow from them; a table may have a header only.
         items = next((name for name in ("items.parquet", "items.jsonl") if (folder / name).exists()), "items.csv")
-        chosen = {"proxies.csv": "proxies.csv", "chunks.csv": "chunks.csv", "items.csv": items}
-        return [folder / name for beside, name in chosen.items() if _has_rows(folder / beside)]
+        return [folder / name for name in ("proxies.csv", "chunks.csv", items) if _has_rows(folder / name)]
     logs = sorted(folder.rglob("samples_*.jsonl"))
     tables = sorted(path for path in folder.iterdir() if path.suffix in _TABLES and path.is_file())
     if not logs and not tables:
@@ -100,7 +99,7 @@ def _in_folder(folder: Path, read: Gathered) -> list[Path]:
 
 
 def _has_rows(path: Path) -> bool:
-    return path.exists() and len(read_bytes(path).strip().splitlines()) > 1
+    return path.exists() and (path.suffix != ".csv" or len(read_bytes(path).strip().splitlines()) > 1)
 
 
 def _under_known_names(items: pd.DataFrame, known: set[str]) -> pd.DataFrame:

@@ -18,8 +18,8 @@ Stored = Callable[[int, Request], Output | None]
 def conversations(plan: Plan, task: Task, store: Store) -> list[Conversation]:
     """Return the conversations of a task's samples: with what the reference wrote, or with the right choice.
 
-    Where several requests make a sample the last is taken, which holds the earlier ones. A sample without a text to force
-    is left out: an empty answer, a tool call. MachineError when the reference has not answered all of them.
+    Where several requests make a sample the last is taken, which holds the earlier ones. A sample whose answer is empty is
+    left out; tool calls are a part of an answer. MachineError when the reference has not answered all of them.
     """
     artifact_id, launch = store.get_meta("identities")[plan.reference.name]
     answers = store.answers(artifact_id)
@@ -40,7 +40,7 @@ def conversations(plan: Plan, task: Task, store: Store) -> list[Conversation]:
             f"task:{task.name}: the reference has not answered {unanswered} of {len(found)} samples, whose answers are "
             "forced upon the other quants. Ask the task first, with `evalsuite run`."
         )
-    return [conversation for conversation in found if conversation is not None and conversation.answer]
+    return [each for each in found if each is not None and (each.answer or each.calls)]
 
 
 def _conversation(plan: Plan, task: Task, sample: Sample, stored: Stored) -> Conversation | None:
@@ -61,8 +61,8 @@ def _conversation(plan: Plan, task: Task, sample: Sample, stored: Stored) -> Con
     if replay(task.solve(sample, sampling), heard) is None:
         return None
     match said[-1:]:
-        case [(Generate(prompt, tools=tools), Output(text=text))]:
-            return Conversation(prompt, text.removeprefix(_begun(prompt)), tools)
+        case [(Generate(prompt, tools=tools), Output(text=text, tool_calls=calls))]:
+            return Conversation(prompt, text.removeprefix(_begun(prompt)), tools, calls)
     return Conversation("", "")
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import rel_entr
 
 from evalsuite.errors import MachineError, ServerError, SpecError
 from evalsuite.proxy.records import TAIL, ChunkMeans, ProxyRow, chunk_se, finite, maximum_se, mean_se, quantile_se
-from evalsuite.records import Prompt
+from evalsuite.records import Message, Prompt
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Posts JSON to a path of the server and returns the parsed reply; ServerError of kind `refused` for any but 200."""
@@ -31,7 +32,8 @@ _REPLY_ENTRIES = 64_000  # list entries in one reply: some 5 MB of JSON, and ten
 _WHOLE_VOCABULARY = 10_000_000
 _LEAST_LOGPROB = -104.0  # the server's float32 probabilities end at exp(-103.97); below, it says -3.4e38
 _FEWEST_BEYOND = 4  # tokens beyond a quantile that has a standard error
-_LEAST_TAIL = 1e-9  # what rounding leaves of a tail that is empty
+_ROUNDING = 1e-6  # of a sum of probabilities in single precision: a tail is not known any better
+_MARK = "\ue000"  # for private use: no template has it, so it shows where a text goes
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +68,15 @@ class Passage:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A prompt and the answer that is forced after it; `tools` are what the template of a conversation is told of."""
+    """A prompt and the answer that is forced after it; `tools` are what the template of a conversation is told of.
+
+    `calls` are the tool calls that end the answer, in OpenAI's form: the template renders them.
+    """
 
     prompt: Prompt
     answer: str
     tools: tuple[Mapping[str, Any], ...] = ()
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 async def cut_text(ask: Ask, text: str, *, ctx: int, chunks: int) -> list[Passage]:
@@ -92,20 +98,65 @@ async def cut_text(ask: Ask, text: str, *, ctx: int, chunks: int) -> list[Passag
 async def cut_conversations(ask: Ask, conversations: Sequence[Conversation], *, longest: int) -> list[Passage]:
     """Cut each conversation, rendered by the server's template, into its prompt and at most `longest` tokens of answer.
 
-    The markers of the template are special tokens here. What has no token to score is left out.
+    The markers of the template are special tokens here. What has no token to score is left out, and so are tool calls that
+    the template refuses, drops, or renders otherwise than as the prompt's continuation up to the end of the turn. A thinking
+    block that the prompt opens is closed before a call, empty. MachineError when nothing is left.
     """
-    passages = [await _cut_conversation(ask, conversation, longest) for conversation in conversations]
-    return [passage for passage in passages if passage.first < len(passage.ids)]
+    rendered = [await _render(ask, conversation) for conversation in conversations]
+    passages = [await _cut_answer(ask, prompt, answer, longest) for prompt, answer in rendered if answer]
+    if scored := [passage for passage in passages if passage.first < len(passage.ids)]:
+        return scored
+    raise MachineError(
+        "No conversation has an answer to force: each is empty, or a tool call that the chat template does not render where "
+        "the model writes it. Force another text."
+    )
 
 
-async def _cut_conversation(ask: Ask, conversation: Conversation, longest: int) -> Passage:
-    prompt = conversation.prompt
-    if not isinstance(prompt, str):
-        tools = {"tools": conversation.tools} if conversation.tools else {}
-        prompt = str((await ask("/apply-template", {"messages": prompt, **tools}))["prompt"])
+async def _render(ask: Ask, conversation: Conversation) -> tuple[str, str]:
+    """Return prompt and answer as the server's template renders them; an empty answer where none can be forced."""
+    messages, tools = conversation.prompt, {"tools": conversation.tools} if conversation.tools else {}
+    if isinstance(messages, str):
+        return messages, conversation.answer
+
+    async def render(*turns: Message) -> str:
+        return str((await ask("/apply-template", {"messages": [*messages, *turns], **tools}))["prompt"])
+
+    prompt = await render()
+    if not conversation.calls:
+        return prompt, conversation.answer
+    if messages[-1]["role"] == "assistant":  # the call would be a turn of its own
+        return prompt, ""
+    # The server drops the calls of a last message. Results follow calls even in templates that check who speaks after whom.
+    results = [{"role": "tool", "tool_call_id": call.get("id", ""), "content": "done"} for call in conversation.calls]
+    said = {"role": "assistant", "content": conversation.answer}
+    try:
+        called = await render({**said, "tool_calls": conversation.calls}, *results)
+        marked = await render({**said, "content": conversation.answer + _MARK}, *results)
+    except ServerError as error:
+        if error.kind != "refused":
+            raise
+        return prompt, ""  # broken arguments, or a template that has no place for calls
+    return prompt, answer_with_calls(prompt, called, marked)
+
+
+def answer_with_calls(prompt: str, called: str, marked: str) -> str:
+    """Return what a rendered answer with tool calls has between the prompt and the end of its turn.
+
+    `called` is the rendering of the conversation with that answer and a turn after it, `marked` the same with a mark (U+E000)
+    in place of the calls: what follows the mark ends the turn. Empty where `called` does not continue the prompt, does not
+    end as `marked` does, or lacks the calls.
+    """
+    text, _, end = marked.rpartition(_MARK)
+    answered = called.removesuffix(end)
+    if not called.startswith(prompt) or not called.endswith(end) or answered.rstrip() == text.rstrip():
+        return ""
+    return answered[len(prompt) :]
+
+
+async def _cut_answer(ask: Ask, prompt: str, answer: str, longest: int) -> Passage:
     # A blank before the answer belongs to the answer's first token.
     context = prompt.rstrip(" ")
-    answer = prompt[len(context) :] + conversation.answer
+    answer = prompt[len(context) :] + answer
     before, before_whole = await _tokens(ask, context)
     ids, whole = await _tokens(ask, context + answer)
     if ids[: len(before)] != before:  # the two merge at their border: each keeps its own tokens
@@ -139,8 +190,9 @@ def _coarse_kld(reference: Position, quant: Position) -> float:
     _, ours, theirs = np.intersect1d(reference.top_ids, quant.top_ids, assume_unique=True, return_indices=True)
     log_p, log_q = reference.top_logprobs[ours].astype(float), quant.top_logprobs[theirs].astype(float)
     p = np.exp(log_p)
-    p_tail, q_tail = (max(1 - total, _LEAST_TAIL) for total in (p.sum(), np.exp(log_q).sum()))
-    return float((p * (log_p - log_q)).sum() + p_tail * np.log(p_tail / q_tail))
+    p_tail, q_tail = (max(1 - total, 0.0) for total in (p.sum(), np.exp(log_q).sum()))
+    # With the largest tail that the quant may have, the bound stays one.
+    return float((p * (log_p - log_q)).sum() + rel_entr(p_tail, q_tail + _ROUNDING))
 
 
 def summarise(

@@ -12,14 +12,14 @@ Row = Mapping[str, Any]
 MARKS = {
     "worse": "▼", "better": "▲", "mixed": "◆", "equivalent": "≈", "undecided": "○", "supported": "●", "refuted": "✕",
     "misleading": "✕", "consistent": "✓", "works": "●", "blind here": "✕", "cannot tell": "○", "differ": "≠",
-    "agree": "=", "first": "◀", "second": "▶", "indistinguishable": "≈", "too few quants": "○",
+    "agree": "=", "first": "◀", "second": "▶", "indistinguishable": "≈", "too few quants": "○", "left out": "–",
 }  # fmt: skip
 """A sign for each verdict: none is told by its colour alone."""
 
 TONES = {
     "worse": "worse", "misleading": "worse", "blind here": "worse", "differ": "worse", "refuted": "worse",
     "better": "better", "consistent": "better", "works": "better", "agree": "better", "first": "better",
-    "second": "better", "equivalent": "equal", "indistinguishable": "equal",
+    "second": "better", "equivalent": "equal", "indistinguishable": "equal", "left out": "undecided",
 }  # fmt: skip
 """The colour class of a verdict; the others are grey."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evalsuite.analysis.left_out import LeftOut, names
 from evalsuite.report.cells import Row, Table
 from evalsuite.report.sections import Finding, Section, findings, further, sections
 from evalsuite.report.tables import ledger_table, outcome_table, proxy_table, quant_table
@@ -12,11 +13,12 @@ from evalsuite.report.tables import ledger_table, outcome_table, proxy_table, qu
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate with its verdict as a word: `passed`, `failed` or `not judged`."""
+    """A gate with its verdict as a word: `passed`, `failed` or `not judged`; `removes` names what a failure takes out."""
 
     name: str
     verdict: str
     detail: str
+    removes: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def _task(row: Row) -> str:
 
 
 def _gate(row: Row) -> Gate:
-    return Gate(row["name"], {True: "passed", False: "failed", None: "not judged"}[row["passed"]], row["detail"])
+    verdict = {True: "passed", False: "failed", None: "not judged"}[row["passed"]]
+    return Gate(row["name"], verdict, row["detail"], names(LeftOut(**each) for each in row.get("removes") or ()))
 
 
 def _texts(notes: Any) -> tuple[str, ...]:

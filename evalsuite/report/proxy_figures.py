@@ -30,7 +30,7 @@ from evalsuite.report.chart import (
     specification,
 )
 
-MAPPED = ("kld_mean", "ppl", "ppl_ratio", "size_bytes")
+MAPPED = ("kld_mean", "kld_p999", "ppl", "ppl_ratio", "size_bytes")
 """The proxies whose pair verdicts get a map, and whose front with the size gets a figure."""
 
 READINGS = ["works", "blind here", "cannot tell"]

@@ -146,7 +146,7 @@ OUTLINES = (
         " the proxy’s gap and the score’s are beyond chance after correction for all pairs. Consistent: the task"
         " confirms the order. Undecided: these samples cannot tell. In the maps the quants stand in the proxy’s order,"
         " least damage first; a stronger colour is a larger difference at the least.",
-        ("misleading", "pair", "pairs"),
+        ("misleading", "pair", "pairs", "left-out"),
         lambda analysis: [proxy_tables.misleading_table(_rows(analysis, "misleading"))],
         lambda analysis: proxy_figures.verdict_maps(
             _rows(analysis, "misleading"), _rows(analysis, "proxies"), analysis["quants"]

@@ -243,7 +243,17 @@ def range_curve(
         ordered = known[np.argsort(sign * x[known], kind="stable")]
         # Quants with one value of the proxy come in together.
         ends = np.flatnonzero(np.append(np.diff(x[ordered]) != 0, True)) + 1
-        windows += [_window(direction, x, scores, draws, proxy, ordered[:end]) for end in ends[ends >= MIN_WINDOW]]
+        rhos = _prefix_rhos(x[ordered], scores.values[np.newaxis, ordered])[0]
+        limits = np.full((2, len(ordered)), nan)
+        if draws is not None:
+            limits = np.stack(percentile_interval(_prefix_rhos(x[ordered], draws[:WINDOW_DRAWS, ordered])))
+        for end in ends[ends >= MIN_WINDOW]:
+            quants = ordered[:end]
+            low, high = map(float, limits[:, end - 1])
+            rho = Estimate(float(rhos[end - 1]), low, high, len(quants))
+            tau = float(coefficients(x[np.newaxis, quants], scores.values[np.newaxis, quants], "kendall")[0, 0])
+            best = ceiling(reliability(scores.of(quants)), None if proxy is None else reliability(proxy.of(quants)))
+            windows.append(Window(direction, float(x[quants[-1]]), rho, tau, best, _reading(rho, best)))
     return windows
 
 
@@ -402,25 +412,20 @@ def _null(x: tuple[float, ...], y: tuple[float, ...], method: Method) -> FloatAr
     return np.asarray(result.null_distribution)
 
 
-def _window(
-    direction: Direction,
-    x: FloatArray,
-    scores: Measured,
-    draws: FloatArray | None,
-    proxy: Measured | None,
-    quants: IntArray,
-) -> Window:
-    here, there = x[np.newaxis, quants], scores.values[np.newaxis, quants]
-    rho, tau = (float(coefficients(here, there, method)[0, 0]) for method in METHODS)
-    low, high = UNKNOWN
-    if draws is not None:
-        low, high = (
-            float(limit)
-            for limit in percentile_interval(coefficients(here, draws[:WINDOW_DRAWS, quants], "spearman")[0])
-        )
-    estimate = Estimate(rho, low, high, len(quants))
-    best = ceiling(reliability(scores.of(quants)), None if proxy is None else reliability(proxy.of(quants)))
-    return Window(direction, float(x[quants[-1]]), estimate, tau, best, _reading(estimate, best))
+def _prefix_rhos(x: FloatArray, rows: FloatArray) -> FloatArray:
+    """Return ρ of x (K, sorted) with every row (R × K) over the first quant, the first two, and so on (R × K).
+
+    Half the sum of the signs of a value's differences from the others is its midrank less their mean, so that one more
+    quant is one more summand.
+    """
+    within = np.triu(np.ones((len(x), len(x))))  # quants that come in × prefixes that hold them
+    ranks = rankdata(x)
+    xs = (ranks[:, np.newaxis] - np.cumsum(ranks) / np.arange(1, len(x) + 1)) * within
+    ys = np.cumsum(np.sign(rows[:, :, np.newaxis] - rows[:, np.newaxis, :]), axis=-1) * within
+    lengths = np.sqrt((xs**2).sum(axis=0) * (ys**2).sum(axis=1))
+    found = np.einsum("im,rim->rm", xs, ys) / np.where(lengths > 0, lengths, nan)
+    # As in `coefficients`.
+    return np.asarray(np.clip(found.round(12), -1, 1))
 
 
 def _reading(rho: Estimate, best: Estimate) -> Reading:
