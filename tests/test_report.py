@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from evalsuite.numbers import coefficient, decimals, gigabytes, interval, p_value, percent, points, signed, width
+from evalsuite.report import figures
 from evalsuite.report.chart import name_points
 from evalsuite.report.flips import PAGE_BUDGET, ROW_BUDGET, Answer, Flip, flip_data, flip_pages, shortened
 from evalsuite.report.html import write_html
@@ -112,6 +113,20 @@ def without_the_usual(value):
         kept = {key: without_the_usual(inner) for key, inner in value.items() if inner not in ("", [], {}, 0)}
         return kept.get("text", "") if set(value) == {"text", "sort", "tone", "hint"} and not kept.get("tone") else kept
     return [without_the_usual(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_a_scatters_line_is_the_best_that_only_falls_or_only_rises():
+    """On every task the line of a scatter never rises with damage nor falls with size, and its blocks are means of scores."""
+    analysis, _ = analyses.world(8, 2, 40)
+    found = figures.scatters(analysis)
+    assert len(found) > 2
+    for figure in found:
+        (dots,) = (text for text in dict.fromkeys(drawn_data(figure.spec)) if "fit" in text.partition("\n")[0])
+        for _, of_task in pd.read_csv(StringIO(dots)).sort_values("x").groupby("task"):
+            steps = of_task["fit"].diff().dropna()
+            assert (steps >= 0).all() if "only rises" in figure.description else (steps <= 0).all()
+            blocks = of_task.groupby("fit")["score"].mean()
+            assert list(blocks) == pytest.approx(list(blocks.index), rel=1e-3)
 
 
 def test_page_is_the_gold_page():

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
+from scipy.optimize import isotonic_regression
 
 from evalsuite.analysis.pairs import MEAN_OF_TASKS
 from evalsuite.report.cells import first_upper, ordered, proxy_label, task_name
@@ -124,6 +125,9 @@ def _scatter(
     x, y = continuous(logarithmic=name in LOG, padding=18), continuous(padding=10)
     ends = [dot | {"quant": "", "score": dot[end]} for dot in dots for end in ("low", "high") if dot[end] is not None]
     name_points([*dots, *ends], "x", "score", logarithmic=("x",) if name in LOG else ())
+    rises = name == "size_bytes"
+    for task in tasks:
+        _fit([dot for dot in dots if dot["task"] == task], rises=rises)
     base = alt.Chart(data(dots)).transform_filter("datum.task === task")
     providers = by("provider:N", sorted({dot["provider"] for dot in dots}))
     across = alt.X("x:Q", scale=x, title=AXES[name], axis=alt.Axis(tickCount=5))
@@ -138,6 +142,7 @@ def _scatter(
                      alt.Tooltip("high:Q", format=".2f")],
         ),
         *named(base, across, upwards),
+        base.mark_line(color=GREY, strokeWidth=1.2, strokeDash=[6, 3]).encode(x=across, y=alt.Y("fit:Q", scale=y)),
     ]  # fmt: skip
     if references:
         limits = [
@@ -149,10 +154,20 @@ def _scatter(
     heading = first_upper(proxy_label(name, corpus))
     count = len({dot["quant"] for dot in dots})
     described = (
-        f"{heading} across and the score upwards for {count} quants, with error bars; the band is the reference."
+        f"{heading} across and the score upwards for {count} quants, with error bars; the band is the reference, the dashed "
+        f"line the best fit that only {'rises' if rises else 'falls'}."
     )
     choices = {"task": [task for task in tasks if any(dot["task"] == task for dot in dots)]}
     return Figure(f"scatter-{index}", heading, described, specification(alt.layer(*layers), 320, choices), choices)
+
+
+def _fit(dots: Sequence[dict[str, Any]], *, rises: bool) -> None:
+    """Set the `fit` of each point: isotonic regression of the scores, quants of one value of the proxy pooled."""
+    order = sorted(dots, key=lambda dot: (dot["x"], -dot["score"] if rises else dot["score"]))
+    if order:
+        fitted = isotonic_regression([dot["score"] for dot in order], increasing=rises).x
+        for dot, value in zip(order, fitted, strict=True):
+            dot["fit"] = float(value)
 
 
 def _proxy_values(

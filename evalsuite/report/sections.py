@@ -102,7 +102,7 @@ OUTLINES = (
     Outline(
         "against", "Proxies against tasks",
         "One point a quant. Bars are 95 % intervals, across ±1.96 standard errors where the tool gave one; the grey"
-        " band is the reference.",
+        " band is the reference, the dashed line the best fit that only falls, or only rises for size.",
         (),
         lambda _: (),
         figures.scatters,
