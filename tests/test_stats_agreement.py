@@ -91,6 +91,29 @@ def test_tie_accuracy_frozen():
     assert tie_accuracy(np.array([2.0, 2.4, 0.0, 0.5]), tests, tests).value == pytest.approx(1 / 3)
 
 
+def test_soft_accuracy_is_mt_metrics_evals():
+    """SPA of drawn scores and chunks is the .728 of mt-metrics-eval (commit 1b47eab) within its Monte-Carlo error.
+
+    Theirs: `1 - PCE` of `compute_pairwise_p_values(scores, 200_000)` and `compute_pairwise_p_values(-chunks, 200_000)`, with
+    the seeds 4 and 4 .72808, with 5 and 6 .72815. Ours takes t over the chunks instead of permutations.
+    """
+    rng = np.random.default_rng(2305)
+    scores = (rng.random((6, 80)) < np.linspace(0.8, 0.55, 6)[:, np.newaxis]).astype(float)
+    levels = np.geomspace(0.01, 0.03, 6)[[0, 2, 1, 3, 5, 4]]
+    chunks = rng.gamma(4, levels[:, np.newaxis], (6, 24))
+    assert soft_accuracy(better_p(pair_tests(scores, binary=True)), gap_p(chunks)) == pytest.approx(0.7281, abs=1e-3)
+
+
+def test_tie_accuracy_is_mt_metrics_evals():
+    """acc₂₃ and ε are those of mt-metrics-eval's `tau_optimization(-proxy, levels, TauSufficientStats.acc_23)` (0b82d96)."""
+    levels = np.array([3, 2, 2, 1, 1, 0, 0, 0, 0, 3])
+    proxy = np.array([1.29, 3.04, 2.76, 2.44, 1.99, 3.5, 4.03, 2.14, 3.82, 0.0])
+    # 400 samples tell every two levels apart, and equal ones not at all.
+    tests = pair_tests((np.arange(400) < 100 * levels[:, np.newaxis]).astype(float), binary=True)
+    found = tie_accuracy(proxy, tests, tests)
+    assert (found.value, found.epsilon) == pytest.approx((32 / 45, 0.45))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_the_chosen_epsilon_is_the_best_on_its_half(seed):
     """No ε orders or ties more pairs rightly on the half it was chosen on, whichever gap or none it is set to."""

@@ -23,6 +23,14 @@ def test_williams_frozen(r12, r13, r23, n, statistic, p):
     assert williams(r12, r13, r23, n) == pytest.approx((statistic, p), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("r12", "r13", "r23", "n", "p"), [(-0.62, -0.41, 0.77, 17, 0.1594786399), (0.35, 0.52, 0.2, 30, 0.4156397694)]
+)
+def test_williams_is_mt_metrics_evals(r12, r13, r23, n, p):
+    """The two-sided p is that of mt-metrics-eval's `WilliamsTest(r12, r13, r23, n, one_sided=False)` (commit 0b82d96)."""
+    assert williams(r12, r13, r23, n)[1] == pytest.approx(p, abs=1e-9)
+
+
 def test_williams_undefined():
     """Proxies that correlate perfectly, or three quants, allow no Williams test."""
     assert np.isnan(williams(0.8, 0.8, 1.0, 20)).all()

@@ -43,6 +43,15 @@ def test_partial_is_the_correlation_of_rank_residuals():
     assert partial_at_size(sizes, proxy, scores).rho == pytest.approx(np.corrcoef(*rest)[0, 1])
 
 
+def test_partial_is_pingouins():
+    """ρ and p are those of `pingouin.partial_corr(table, "x", "y", "z", method="spearman")`, version 0.7.0."""
+    x = [-0.36, 1.55, 1.8, -0.61, -0.39, 0.26, -0.41, -1.56, 0.99, -2.15, -0.66, -0.89, 0.08, -1.31]
+    y = [-1.33, -1.42, -0.61, 0.33, -0.4, 0.52, 0.64, 0.51, -0.33, 3.04, -0.66, -0.32, -0.03, 0.97]
+    z = [0.03, 1.36, 1.22, -0.51, -0.3, -0.53, 0.57, -0.06, 0.75, -1.85, 1.57, -0.1, 0.68, -0.14]
+    found = partial_at_size(np.array(z), np.array(x), np.array(y))
+    assert (found.rho, found.p) == pytest.approx((-0.39339393571792375, 0.18356008366648507))
+
+
 def test_partial_is_refused():
     """Nine quants, a proxy that size explains (1 − r² below .1), or scores that it explains, give no partial correlation."""
     rng = np.random.default_rng(7)
