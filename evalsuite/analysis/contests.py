@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 
 from evalsuite.analysis.columns import ProxyColumn, proxy_name, rankings
 from evalsuite.analysis.correlations import reliability_of
@@ -19,7 +19,7 @@ from evalsuite.stats.multiple import holm
 from evalsuite.stats.providers import by_provider, calibration_leak
 from evalsuite.stats.rank import resample_quants
 from evalsuite.stats.reliability import ceiling
-from evalsuite.stats.rows import rho_rows
+from evalsuite.stats.rows import pearson_rows
 from evalsuite.stats.size import at_equal_size, partial_at_size
 
 Row = dict[str, Any]
@@ -58,19 +58,20 @@ class _Redrawn:
 
     def __init__(self, grid: Grid, rng: np.random.Generator) -> None:
         self._grid, self._rng = grid, rng
-        self._quants: dict[bytes, Any] = {}
+        self._drawn: dict[bytes, tuple[Any, FloatArray]] = {}  # quants, and the ranks of their scores
         self._rho: dict[tuple[ProxyColumn, bytes], FloatArray] = {}
 
     def rho(self, column: ProxyColumn, known: Any) -> FloatArray:
         """Return ρ in each draw over the quants `known`, by index."""
         key, grid = known.tobytes(), self._grid
-        if key not in self._quants:
+        if key not in self._drawn:
             draws = 0 if grid.draws is None else len(grid.draws)
-            self._quants[key] = known[resample_quants(self._rng, draws, len(known))]
+            chosen = known[resample_quants(self._rng, draws, len(known))]
+            self._drawn[key] = chosen, rankdata(_redrawn(grid.means, grid.draws, chosen), axis=-1)
         if (column, key) not in self._rho:
-            chosen = self._quants[key]
+            chosen, scores = self._drawn[key]
             proxy = _redrawn(column.damage(grid.quants), column.draw_matrix(grid.quants), chosen)
-            self._rho[column, key] = rho_rows(proxy, _redrawn(grid.means, grid.draws, chosen))
+            self._rho[column, key] = pearson_rows(rankdata(proxy, axis=-1), scores)
         return self._rho[column, key]
 
 
