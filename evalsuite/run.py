@@ -420,7 +420,7 @@ async def _understand(
 ) -> Outcome:
     """Decide what a failed try counts as, and bring the server back where it is gone."""
     if isinstance(error, ServerGoneError):
-        if not await serving.recover(endpoint, str(error)):
+        if not await serving.recover(endpoint, str(error)) and error.at_work:
             return Outcome.TRANSPORT_ERROR
         return Outcome.SERVER_DIED if error.at_work else Outcome.NOT_RUN
     if isinstance(error, DeadlineError):

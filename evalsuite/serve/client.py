@@ -137,6 +137,7 @@ class Endpoint:
         """
         self.in_flight = in_flight
         self.gate = Gate(in_flight)
+        self.broke = False  # a connection broke, and nobody has looked yet whether the server lives
         self.pace = pace or Pace()
         self.props: Mapping[str, Any] = {}
         self.model: Mapping[str, Any] = {}
@@ -306,9 +307,13 @@ class Endpoint:
     async def _place(self, *, alone: bool) -> AsyncIterator[None]:
         """Wait for a place at the server; one that went away meanwhile is not asked any more."""
         async with self.gate.enter(alone=alone):
-            if self.http.is_closed:
+            if self.http.is_closed or self.broke:
                 raise ServerGoneError("the server was gone before it was asked")
-            yield
+            try:
+                yield
+            except (ServerGoneError, openai.APIConnectionError) as error:
+                self.broke = not isinstance(error, openai.APITimeoutError)
+                raise
 
     async def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, *, deadline_s: float

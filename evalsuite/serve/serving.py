@@ -109,6 +109,7 @@ class Serving:
             if self.endpoint is not broken:
                 return True  # another request has already brought it back
             if not device_lost and await self._is_alive(broken):
+                broken.broke = False
                 return False
             await self._bring_up(reason, device_lost=device_lost)
             return True
