@@ -1,12 +1,14 @@
-"""The figures and tables of the page as files of their own, for a model card or a paper."""
+"""Figures and tables as files of their own, for a model card, a paper or a study."""
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import altair as alt
+import pandas as pd
 import vl_convert
 
 from evalsuite.numbers import ABSENT
@@ -28,6 +30,18 @@ def publish(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
     tables = [*(table for section in page.sections for table in section.tables), page.ledger, *page.tables]
     figures = [figure for section in page.sections for figure in section.figures]
     return [*_write_figures(figures, folder / "figures"), *_write_tables(tables, folder / "tables")]
+
+
+def publish_study(tables: Mapping[str, pd.DataFrame], charts: Mapping[str, alt.LayerChart], folder: Path) -> None:
+    """Write each table of texts to `tables/NAME.md`, each chart to `figures/NAME.svg`; columns without a letter go right."""
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        numbers = [not table[column].str.contains("[A-Za-z]").any() for column in table.columns]
+        (folder / "tables" / f"{name}.md").write_text(_rows(list(table.columns), numbers, table.to_numpy()), "utf-8")
+    for name, chart in charts.items():
+        svg = vl_convert.vegalite_to_svg(chart.configure(**CONFIG).to_dict())
+        (folder / "figures" / f"{name}.svg").write_text(svg, "utf-8")
 
 
 def _write_figures(figures: Iterable[Figure], folder: Path) -> Iterable[Path]:
@@ -78,14 +92,18 @@ def _csv(table: Table) -> str:
 
 
 def _markdown(table: Table) -> str:
-    lines = [
+    written = _rows(
         [column.text for column in table.columns],
-        ["---:" if column.number else "---" for column in table.columns],
-        *([cell.text for cell in row] for row in table.rows),
-    ]
-    written = "".join(f"| {' | '.join(_escaped(text) for text in line)} |\n" for line in lines)
+        [column.number for column in table.columns],
+        ([cell.text for cell in row] for row in table.rows),
+    )
     caption = f"{table.caption}\n\n" if table.caption else ""
     return f"### {table.heading}\n\n{caption}{written}"
+
+
+def _rows(names: Sequence[str], numbers: Sequence[bool], rows: Iterable[Sequence[str]]) -> str:
+    lines = [names, ["---:" if number else "---" for number in numbers], *rows]
+    return "".join(f"| {' | '.join(_escaped(text) for text in line)} |\n" for line in lines)
 
 
 def _escaped(text: str) -> str:

@@ -6,14 +6,13 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 
 from evalsuite.analysis import analyse, analysis_json
 from evalsuite.errors import SpecError
 from evalsuite.importer.read import read_files
 from evalsuite.numbers import width
 from evalsuite.report.chart import GREY, by, data
-from evalsuite.report.publish import CONFIG, WIDTH
+from evalsuite.report.publish import WIDTH, publish_study
 from evalsuite.stats.paired import mde
 from evalsuite.tables import Tables
 
@@ -28,14 +27,9 @@ def write(folder: Path) -> None:
     samples = pd.read_csv(HERE / "inputs" / "samples.csv")
     tables = {"proxies": proxies(corrected), "findings": findings(corrected), "mde": assumed(samples),
               "shares": at_shares(samples)}  # fmt: skip
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    publish_study(tables, {"mde": mde_chart(samples)}, folder)
     (folder / "analysis.json").write_text(analysis_json(analyse(corrected)), "utf-8")
     (folder / "refusal.txt").write_text(f"{refusal()}\n", "utf-8")
-    for name, table in tables.items():
-        (folder / "tables" / f"{name}.md").write_text(markdown(table), "utf-8")
-    spec = mde_chart(samples).configure(**CONFIG).to_dict()
-    (folder / "figures" / "mde.svg").write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
 
 
 def refusal() -> str:
@@ -108,13 +102,6 @@ def mde_chart(samples: pd.DataFrame) -> alt.LayerChart:
         of_dots.mark_point(filled=True, size=90, opacity=1).encode(**looks),
         of_dots.mark_text(align="left", dx=8, dy=12, fontSize=11, color=GREY).encode(text="task:N"),
     ).properties(width=WIDTH, height=340)  # fmt: skip
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown, columns without a letter to the right."""
-    numbers = [not table[name].str.contains("[A-Za-z]").any() for name in table]
-    lines = [list(table), ["---:" if number else "---" for number in numbers], *table.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
-import vl_convert
 
 from evalsuite.analysis import analyse, analysis_json
 from evalsuite.importer.read import read_files
 from evalsuite.numbers import coefficient, signed
 from evalsuite.report.chart import GREY, by, data, name_points
-from evalsuite.report.publish import CONFIG, WIDTH
+from evalsuite.report.publish import WIDTH, publish_study
 
 HERE = Path(__file__).parent
 PROXIES = {"ppl": "PPL", "kld_mean": "mean KLD", "kld_p999": "99.9 % KLD"}
@@ -28,14 +27,8 @@ def write(folder: Path) -> None:
         "differing": differing(analysis, quants), "quants": listed(quants),
         "uploads": uploads(), "type_speed": type_speed(), "kinds": kinds(),
     }  # fmt: skip
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    publish_study(tables, {"front": front_chart(quants), "ranks": rank_chart(quants)}, folder)
     (folder / "analysis.json").write_text(analysis_json(analysis), "utf-8")
-    for name, table in tables.items():
-        (folder / "tables" / f"{name}.md").write_text(markdown(table), "utf-8")
-    for name, chart in {"front": front_chart(quants), "ranks": rank_chart(quants)}.items():
-        spec = chart.configure(**CONFIG).to_dict()
-        (folder / "figures" / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
 
 
 def quants_of(analysis: Mapping[str, Any]) -> pd.DataFrame:
@@ -215,13 +208,6 @@ def with_mxfp4(pair: Sequence[str]) -> bool:
 def inside(pair: Sequence[str], quants: pd.DataFrame) -> bool:
     """Say whether two quants have one provider."""
     return bool(quants.loc[pair[0], "provider"] == quants.loc[pair[1], "provider"])
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown, columns without a letter to the right."""
-    numbers = [not table[name].str.contains("[A-Za-z]").any() for name in table]
-    lines = [list(table), ["---:" if number else "---" for number in numbers], *table.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

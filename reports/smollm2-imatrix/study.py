@@ -11,7 +11,6 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import vl_convert
 from scipy.stats import t, ttest_1samp
 
 from evalsuite.analysis import analyse
@@ -20,7 +19,7 @@ from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows
 from evalsuite.importer.read import read_files
 from evalsuite.numbers import coefficient, decimals, interval, p_value, points
 from evalsuite.report.chart import by, data
-from evalsuite.report.publish import CONFIG, WIDTH
+from evalsuite.report.publish import WIDTH, publish_study
 from evalsuite.stats.estimate import Estimate
 from evalsuite.stats.mean import clustered_mean
 from evalsuite.stats.multiple import holm
@@ -68,13 +67,7 @@ def write(folder: Path) -> None:
         "scores": score_changes(compared), "agreement": agreement(analysis), "findings": findings(analysis),
         "types": types(measured, damage), "decided": decided(measured, damage),
     }  # fmt: skip
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        (folder / "tables" / f"{name}.md").write_text(markdown(table), "utf-8")
-    for name, chart in {"calibration": calibration_chart(measured), "types": types_chart(measured)}.items():
-        spec = chart.configure(**CONFIG).to_dict()
-        (folder / "figures" / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(spec), "utf-8")
+    publish_study(tables, {"calibration": calibration_chart(measured), "types": types_chart(measured)}, folder)
 
 
 def measured_of(tables: Tables) -> Measured:
@@ -311,13 +304,6 @@ def types_chart(measured: Measured) -> alt.LayerChart:
         base.mark_point(filled=True, size=80, opacity=1).encode(y=upwards, **looks),
         base.mark_text(align="left", dx=8, dy=4, fontSize=11).encode(y=upwards, text="type:N"),
     ).properties(width=WIDTH, height=380)  # fmt: skip
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown, columns without a letter to the right."""
-    numbers = [not table[name].str.contains("[A-Za-z]").any() for name in table]
-    lines = [list(table), ["---:" if number else "---" for number in numbers], *table.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
