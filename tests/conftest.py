@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from toys import Bench, make_bench
 
 from evalsuite.demo import fetch_model
 from evalsuite.errors import MachineError
 from evalsuite.ladder import LADDER, make_quant, make_reference, open_gguf
 from evalsuite.serve.llama_cpp import LlamaCpp, find_llama_cpp
+
+# A busy machine is no counterexample.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

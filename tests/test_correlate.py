@@ -205,7 +205,7 @@ NAMES = st.sampled_from(["Q8_0", "<b>Q4</b>", "</script><script>alert(1)</script
 NUMBERS = st.one_of(st.none(), st.floats(0, 2), st.sampled_from([0.0, 1.0, 1e300, 1e-300]))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=12),
     seed=st.integers(0, 99),

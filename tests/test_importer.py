@@ -572,7 +572,7 @@ def test_unquantised_rows_among_the_quants_are_flagged(give: Give, table: str, f
     assert [rule for rule, _ in rules(give(table))] == ["reference_row"] * flagged
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 10_000), st.integers(4, 12), st.sampled_from(["none", "size", "ppl", "share", "swap", "parameters"])
 )
@@ -814,7 +814,7 @@ def read_cells(header: list[str], rows: list[list[str]], folder: Path) -> Tables
         return None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tables_as_found(), st.randoms(use_true_random=False))
 def test_anything_gives_tables_or_a_refusal_and_order_changes_nothing(
     found: tuple[list[str], list[list[str]]], shuffle: random.Random
@@ -837,7 +837,7 @@ def test_anything_gives_tables_or_a_refusal_and_order_changes_nothing(
             assert_same(tables, twice, but=("files", "import"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["csv", "md", "jsonl", "parquet", "tsv"]),
     st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),

@@ -192,7 +192,7 @@ JSON = st.recursive(
 KEYS = ("doc_id", "doc_hash", "metrics", "acc", "filter", "resps", "filtered_resps", "acc_mutual_info")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), JSON), max_size=4), st.booleans())
 def test_any_log_gives_tables_or_a_refusal(log: Log, lines: list[dict[str, Any]], sound: bool):
     """Whatever JSON the lines hold, they end in tables or a SpecError."""

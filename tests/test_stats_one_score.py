@@ -51,7 +51,7 @@ def test_holm_frozen():
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(P_VALUES)
 def test_holm_agrees_with_statsmodels(p):
     """Holm's correction is that of statsmodels."""

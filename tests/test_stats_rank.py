@@ -124,7 +124,7 @@ def test_turning_one_side_round_turns_the_sign():
     assert there.p == pytest.approx(back.p)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TIED, TIED)
 def test_coefficients_are_scipys(x, y):
     """Every row of one side with every row of the other, ties and all, gives what scipy gives, and NaN without a rank."""
@@ -269,7 +269,7 @@ def test_pearson_with_its_range():
     assert isnan(pearson(x[:3], y[:3]).value)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.permutations(range(7)))
 def test_influence_is_leaving_out(y):
     """ρ without each quant is scipy's over the others; what turns the sign or changes |ρ| by more than .2 is flagged."""
