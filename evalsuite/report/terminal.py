@@ -16,7 +16,7 @@ SHORT_NAMES = {
     "ppl": "PPL", "ppl_ratio": "PPL ×", "kld_mean": "KLD", "kld_p99": "99% KLD", "kld_p999": "99.9%", "rms_dp": "RMS Δp",
     "same_top_p": "same top",
 }  # fmt: skip
-NAME_WIDTH, FACTS_WIDTH, TASK_WIDTH = 22, 32, 15
+NAME_WIDTH, FACTS_WIDTH, TASK_WIDTH = 22, 34, 15
 """Columns that the name of a quant, the facts beside it and one task take, with the blank after each."""
 
 
@@ -62,7 +62,7 @@ def _proxy_table(analysis: Mapping[str, Any]) -> Table:
     proxies = _first_proxies(analysis["proxies"])
     names = [name for name in SHORT_NAMES if any(row.get(name) is not None for row in proxies.values())]
     for name in names:
-        table.add_column(SHORT_NAMES[name], justify="right", no_wrap=True, width=max(7, len(SHORT_NAMES[name])))
+        table.add_column(SHORT_NAMES[name], justify="right", no_wrap=True, width=max(9, len(SHORT_NAMES[name])))
     for quant in analysis["quants"]:
         measured = proxies.get(quant["quant"], {})
         table.add_row(
@@ -78,7 +78,7 @@ def _proxy_table(analysis: Mapping[str, Any]) -> Table:
 def _table(analysis: Mapping[str, Any], tasks: Sequence[str], *, facts: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("quant", no_wrap=True, overflow="ellipsis", width=21)
-    for heading, width in (("GB", 6), ("bpw", 5), ("PPL", 6), ("KLD", 7)) if facts else ():
+    for heading, width in (("GB", 6), ("bpw", 5), ("PPL", 6), ("KLD", 9)) if facts else ():
         table.add_column(heading, justify="right", no_wrap=True, width=width)
     for task in tasks:
         table.add_column(escape(task.strip("()")), justify="right", no_wrap=True, overflow="ellipsis", width=13)
