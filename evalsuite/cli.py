@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evalsuite import __version__
 from evalsuite.errors import EvalsuiteError, SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from evalsuite.task.tasks import Task
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -34,7 +37,7 @@ LlamaCppFolder = Annotated[
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep.yaml; README.md shows one.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="TASK=PATH", help="Take a task's data from a local file."),
+    typer.Option("--data", metavar="TASK=PATH", help="Take a task's data from a local file or folder."),
 ]
 
 Publish = Annotated[
@@ -154,16 +157,48 @@ def proxies(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, as_json: AsJson 
 
 
 @app.command()
-def score(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None, as_json: AsJson = False) -> None:
-    """Score the stored answers of a sweep again, without asking anything, and write the report."""
+def score(
+    what: Annotated[str, typer.Argument(metavar="SWEEP|TASK", help="A sweep.yaml, or with --outputs a task's name.")],
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--outputs", metavar="FILE", help="JSONL of {sample_id, output}: answers of the task from anywhere."
+        ),
+    ] = None,
+    llama_cpp: LlamaCppFolder = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the stored answers of a sweep again, or answers of one task from anywhere; asks nothing."""
+    if outputs is not None:
+        _score_outputs(what, outputs, data=data, as_json=as_json)
+        return
     from evalsuite.progress import Screen
     from evalsuite.store import Store
     from evalsuite.sweep import finish, open_sweep, out_folder
 
+    sweep = Path(what)
     with Store(out_folder(sweep)) as store, Screen() as screen:
         opened = open_sweep(sweep, store, llama_cpp=llama_cpp, data=_data(data), progress=screen)
         finished = finish(opened, arms=[], problems=[], progress=screen)
     _show(finished.analysis, finished.report, as_json=as_json, more={})
+
+
+def _score_outputs(name: str, outputs: Path, *, data: list[str] | None, as_json: bool) -> None:
+    from evalsuite.numbers import percent
+    from evalsuite.outputs import as_json as document
+    from evalsuite.outputs import grade, read_outputs
+
+    task = _task(name, data)
+    scored = document(task, grade(task, read_outputs(task, outputs)))
+    if as_json:
+        _print_json(scored)
+        return
+    for row in scored["samples"]:
+        value = "–" if row["score"] is None else f"{row['score']:.3f}"
+        typer.echo(f"{row['sample_id']:<24} {value:>6}  {row['outcome']:<16} {row['answer'] or ''}")
+    interval = f"[{percent(scored['low'])}, {percent(scored['high'])}]"
+    typer.echo(f"{name}: {percent(scored['score'])} {interval}, n = {scored['n']}")
 
 
 @app.command()
@@ -230,45 +265,58 @@ def export(
 @app.command()
 def tasks(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A task; without one all are listed.")] = None,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """List tasks and suites, or show one task with its first sample."""
-    from evalsuite.identity import canonical_json
-    from evalsuite.task.tasks import read_task, suites, task_folders
+    from evalsuite.task.tasks import read_task_file, suites, task_folders
 
-    folders = task_folders()
     if name is not None:
-        if name not in folders:
-            raise SpecError(f"no task named {name!r}.{did_you_mean(name, folders)}")
-        task = read_task(folders[name])
-        first = task.samples[0]
-        shown = {
-            "task": task.name, "version": task.version, "title": task.title, "description": task.description,
-            "chance": task.chance, "n": len(task.samples), "signature": task.signature,
-            "sample": {
-                "sample_id": first.sample_id, "prompt": first.prompt, "choices": first.choices, "target": first.target
-            },
-        }  # fmt: skip
-        if as_json:
-            _print_json(shown)
-            return
-        typer.echo(
-            f"{task.title} ({task.name}, version {task.version}): {len(task.samples)} samples, chance {task.chance}"
-        )
-        typer.echo(task.description)
-        prompt = first.prompt if isinstance(first.prompt, str) else canonical_json([dict(m) for m in first.prompt])
-        typer.echo(f"\n{first.sample_id}\n{prompt}\nchoices: {list(first.choices)}\ntarget: {first.target!r}")
+        _show_task(name, data, as_json=as_json)
         return
-    listed = {key: len(read_task(folder).samples) for key, folder in folders.items()}
+    listed = {key: read_task_file(folder).title for key, folder in task_folders().items()}
     known = {key: [entry.task for entry in suite.tasks] for key, suite in suites().items()}
     if as_json:
         _print_json({"tasks": listed, "suites": known})
         return
-    for key, count in listed.items():
-        typer.echo(f"{key:<20} {count:>6} samples")
+    for key, title in listed.items():
+        typer.echo(f"{key:<20} {title}")
     for key, members in known.items():
         typer.echo(f"suite {key:<14} {', '.join(members)}")
     typer.echo("lm-eval:NAME         any task of lm-eval")
+
+
+def _show_task(name: str, data: list[str] | None, *, as_json: bool) -> None:
+    task = _task(name, data)
+    first = task.samples[0]
+    if as_json:
+        _print_json({
+            "task": task.name, "version": task.version, "title": task.title, "description": task.description,
+            "chance": task.chance, "n": len(task.samples), "signature": task.signature, "notes": task.notes,
+            "sample": {
+                "sample_id": first.sample_id, "prompt": first.prompt, "choices": first.choices, "target": first.target
+            },
+        })  # fmt: skip
+        return
+    typer.echo(f"{task.title} ({task.name}, version {task.version}): {len(task.samples)} samples, chance {task.chance}")
+    typer.echo("\n".join([task.description, *task.notes]))
+    turns = first.prompt if not isinstance(first.prompt, str) else ({"role": "text", "content": first.prompt},)
+    shown = "\n".join(f"[{turn['role']}] {turn.get('content') or turn.get('tool_calls')}" for turn in turns)
+    typer.echo(f"\n{first.sample_id}\n{shown}\nchoices: {list(first.choices)}\ntarget: {first.target!r}")
+
+
+def _task(name: str, data: list[str] | None) -> "Task":
+    """Load one task by its name, from the data that was given for it."""
+    from evalsuite.spec import TaskEntry
+    from evalsuite.task.tasks import expand, load
+
+    given = _data(data)
+    if unknown := sorted(given.keys() - {name}):
+        raise SpecError(f"--data: {', '.join(unknown)}: not the task that was asked for, {name}.")
+    entries = expand([TaskEntry(task=name, data=given.get(name))])
+    if [entry.task for entry in entries] != [name]:
+        raise SpecError(f"{name} is a suite. Name one of its tasks: {', '.join(entry.task for entry in entries)}.")
+    return load(entries[0], base=Path.cwd())
 
 
 @app.command()

@@ -9,8 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from evalsuite.errors import SpecError, did_you_mean
+from evalsuite.errors import MachineError, SpecError, did_you_mean
 from evalsuite.gguf import GgufFacts, artifact_id, read_gguf, shards
+from evalsuite.hub import fetch
 from evalsuite.identity import canonical_json, content_id, seed_of, text_sha256
 from evalsuite.proxy.llama_perplexity import check_groups
 from evalsuite.proxy.records import ProxyRow
@@ -381,16 +382,10 @@ def _files(entry: QuantEntry, base: Path) -> Sequence[Path | None]:
 
 def _from_hub(repository: str, pattern: str) -> list[Path]:
     """Return files of a hub repository, downloaded or from the hub's cache."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import, rarely needed
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError  # noqa: PLC0415
-
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=[pattern, f"*/{pattern}"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise SpecError(
-            f"quants: hf: {repository}: not reachable and not in the cache ({first}). Give a local `path`."
-        ) from error
+        folder = fetch(repository, [pattern, f"*/{pattern}"], kind="model")
+    except MachineError as error:
+        raise MachineError(f"quants: hf: {error} Or give a local `path`.") from error
     paths = sorted(path for path in folder.rglob("*.gguf") if fnmatch(path.name, pattern))
     if not paths:
         raise SpecError(f"quants: hf: {repository} holds no file like {pattern!r}.")

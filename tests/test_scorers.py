@@ -19,23 +19,23 @@ def multiple_choice(*choices: str, target: int = 0) -> Sample:
 def test_the_likeliest_choice_is_the_answer():
     """The choice with the highest log-probability is the answer, and earns 1 only where it is the target."""
     sample = multiple_choice(" time", " day", " midnight", target=1)
-    assert score_choice(sample, [-3, -1, -2], per_byte=False).value == 1
-    wrong = score_choice(sample, [-3, -2, -1], per_byte=False)
+    assert score_choice(sample, [-3, -1, -2], by="choice").value == 1
+    wrong = score_choice(sample, [-3, -2, -1], by="choice")
     assert (wrong.value, wrong.answer) == (0, " midnight")
 
 
 def test_per_byte_divides_by_utf8_length():
     """Per byte, a long choice is not punished for its length; é counts two bytes."""
     sample = multiple_choice(" tea", " café noir", target=1)
-    assert score_choice(sample, [-4, -9], per_byte=False).value == 0
-    assert score_choice(sample, [-4, -9], per_byte=True).value == 1
-    assert score_choice(multiple_choice("é", "ea"), [-2, -2], per_byte=True).value == 0.5
+    assert score_choice(sample, [-4, -9], by="choice").value == 0
+    assert score_choice(sample, [-4, -9], by="choice_per_byte").value == 1
+    assert score_choice(multiple_choice("é", "ea"), [-2, -2], by="choice_per_byte").value == 0.5
 
 
 @pytest.mark.parametrize(("logprobs", "value"), [([-1, -1, -2], 0.5), ([-1, -1, -1], 1 / 3), ([-2, -1, -1], 0)])
 def test_a_tie_is_shared(logprobs: list[float], value: float):
     """The right choice in a tie of k at the top earns 1/k; a tie of the wrong ones earns nothing."""
-    assert score_choice(multiple_choice(" a", " b", " c"), logprobs, per_byte=False).value == pytest.approx(value)
+    assert score_choice(multiple_choice(" a", " b", " c"), logprobs, by="choice").value == pytest.approx(value)
 
 
 @given(LOGPROBS, st.data())
@@ -43,7 +43,7 @@ def test_margin_is_the_log_odds_of_the_softmax(logprobs: list[float], data: st.D
     """The margin is scipy's logit of the right choice's softmax probability wherever that can be told from 0 and 1."""
     target = data.draw(st.integers(0, len(logprobs) - 1))
     sample = multiple_choice(*(f" {index}" for index in range(len(logprobs))), target=target)
-    margin = score_choice(sample, logprobs, per_byte=False).margin
+    margin = score_choice(sample, logprobs, by="choice").margin
     if abs(margin) < 15:
         assert margin == pytest.approx(logit(np.exp(log_softmax(logprobs)))[target], abs=1e-6)
     else:

@@ -16,11 +16,12 @@ from evalsuite.identity import content_id
 from evalsuite.records import Outcome, Output, Sample, Sampling, Score, Scored
 from evalsuite.shipped import shipped
 from evalsuite.spec import TaskEntry, read_text, read_yaml
+from evalsuite.task.builders import BUILDERS
+from evalsuite.task.datasets import DatasetEntry, read_dataset
 from evalsuite.task.generators import GENERATORS
-from evalsuite.task.scorers import SCORERS, score_choice
+from evalsuite.task.scorers import LENGTHS, SCORERS, score_choice, score_greedy
 from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate
 
-_CHOICE_SCORERS = {"choice": False, "choice_per_byte": True}
 LM_EVAL = "lm-eval:"
 """Prefix of a task that lm-eval defines."""
 
@@ -30,7 +31,8 @@ class Task:
     """Samples with the way to ask them and the way to score what comes back.
 
     `samples` stand in nested order: the first n are the fixed, stratified subset of size n. `chance` is the expected score
-    of guessing, None where it is not known. `signature` names the samples, the solver and the scorer.
+    of guessing, None where it is not known. `signature` names the samples, the solver and the scorer, `notes` say what
+    differs from the published data.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Task:
     solve: Callable[[Sample, Sampling], Dialogue]
     scorer: Callable[[Sample, tuple[Output, ...]], Score]
     signature: str
+    notes: tuple[str, ...] = ()
 
     @property
     def task_id(self) -> str:
@@ -70,21 +73,28 @@ class TaskFile(BaseModel):
     chance: Annotated[float, Field(ge=0, lt=1)] | None = None
     data: str | None = None
     generator: Mapping[str, Any] | None = None
+    dataset: DatasetEntry | None = None
+    builder: Mapping[str, Any] | None = None
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     stop: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskFile":
-        if (self.data is None) == (self.generator is None):
-            raise ValueError("give exactly one of `data` and `generator`")
-        scorers: Iterable[str] = SCORERS if self.solver == "generate" else _CHOICE_SCORERS
+        if [self.data, self.generator, self.dataset].count(None) != 2:
+            raise ValueError("give exactly one of `data`, `generator` and `dataset`")
+        if (self.dataset is None) != (self.builder is None):
+            raise ValueError(
+                "`dataset` and `builder` belong together: where the rows are, and what makes samples of them"
+            )
+        scorers: Iterable[str] = SCORERS if self.solver == "generate" else (*LENGTHS, "greedy")
         if self.scorer not in scorers:
             raise ValueError(
                 f"no scorer named {self.scorer!r} for `{self.solver}`.{did_you_mean(self.scorer, scorers)}"
             )
-        if self.generator is not None and self.generator.get("name") not in GENERATORS:
-            name = str(self.generator.get("name"))
-            raise ValueError(f"no generator named {name!r}.{did_you_mean(name, GENERATORS)}")
+        for kind, entry, known in (("generator", self.generator, GENERATORS), ("builder", self.builder, BUILDERS)):
+            if entry is not None and entry.get("name") not in known:
+                name = str(entry.get("name"))
+                raise ValueError(f"no {kind} named {name!r}.{did_you_mean(name, known)}")
         return self
 
 
@@ -97,11 +107,27 @@ class SuiteFile(BaseModel):
     tasks: tuple[TaskEntry, ...]
 
 
+def read_task_file(folder: Traversable) -> TaskFile:
+    """Read what a task folder says of itself, without its samples."""
+    return read_yaml(folder / "task.yaml", TaskFile)
+
+
 def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
     """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line."""
-    file = folder / "task.yaml"
-    read = read_yaml(file, TaskFile)
-    if read.generator is not None and data is None:
+    file, read = folder / "task.yaml", read_task_file(folder)
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+    if read.dataset is not None and read.builder is not None:
+        dataset = read_dataset(read.dataset, data, where=read.name)
+        try:
+            samples = BUILDERS[read.builder["name"]](dataset, read.builder)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise SpecError(
+                f"{data or read.dataset.hub}: not the layout of {read.name}: {type(error).__name__}: {error}. "
+                f"evalsuite tasks {read.name} says what is expected."
+            ) from error
+        revision, notes = dataset.sha256, dataset.notes
+    elif read.generator is not None and data is None:
         samples = GENERATORS[read.generator["name"]](read.generator, folder)
     else:
         samples = _read_samples(data or folder / str(read.data), choosing=read.solver != "generate")
@@ -110,12 +136,20 @@ def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
         raise SpecError(f"{file}: {len(samples) - len(ids)} samples repeat the id of another. Give each its own.")
     identity = [[s.sample_id, s.prompt, s.choices, s.target] for s in samples]
     how = {"solver": read.solver, "scorer": read.scorer, "max_tokens": read.max_tokens, "stop": read.stop}
+    how |= {"revision": revision} if revision else {}
     return Task(
         name=read.name, version=str(read.version), title=read.title or read.name, description=read.description,
-        chance=read.chance, samples=nested(samples),
+        chance=_chance(samples) if read.chance is None else read.chance, samples=nested(samples),
         solve=_solver(read), scorer=_scorer(read),
         signature=content_id("task", {"name": read.name, "version": read.version, "samples": identity, **how}),
+        notes=notes,
     )  # fmt: skip
+
+
+def _chance(samples: Sequence[Sample]) -> float | None:
+    """Return what a random one of the choices earns, None where a sample has none."""
+    counts = [len(sample.choices) for sample in samples]
+    return sum(1 / count for count in counts) / len(counts) if min(counts) > 1 else None
 
 
 def task_folders(extra: Sequence[Path] = ()) -> dict[str, Traversable]:
@@ -254,10 +288,11 @@ def _scorer(task: TaskFile) -> Callable[[Sample, tuple[Output, ...]], Score]:
     if task.solver == "generate":
         scorer = SCORERS[task.scorer]
         return lambda sample, outputs: scorer(sample, outputs[-1])
-    per_byte = _CHOICE_SCORERS[task.scorer]
+    if task.scorer == "greedy":
+        return score_greedy
     if task.solver == "choose":
-        return lambda sample, outputs: score_choice(sample, _logs(outputs[-1].option_probs), per_byte=per_byte)
-    return lambda sample, outputs: score_choice(sample, [_logprob(output) for output in outputs], per_byte=per_byte)
+        return lambda sample, outputs: score_choice(sample, _logs(outputs[-1].option_probs), by=task.scorer)
+    return lambda sample, outputs: score_choice(sample, [_logprob(output) for output in outputs], by=task.scorer)
 
 
 def _logs(probabilities: Sequence[float]) -> list[float]:

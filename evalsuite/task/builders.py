@@ -1,0 +1,18 @@
+"""What makes samples of a published dataset's rows, by the name that a task file gives."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evalsuite.records import Sample
+from evalsuite.task.datasets import Dataset
+from evalsuite.task.easy_sets import arc, blimp, hellaswag, lambada, piqa
+from evalsuite.task.mathematics import gsm8k, math_500
+from evalsuite.task.mmlu_pro import mmlu_pro
+
+Builder = Callable[[Dataset, Mapping[str, Any]], list[Sample]]
+"""Makes samples of a dataset's rows and the task file's `builder` mapping."""
+
+BUILDERS: Mapping[str, Builder] = {
+    "arc": arc, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "lambada": lambada, "math_500": math_500,
+    "mmlu_pro": mmlu_pro, "piqa": piqa,
+}  # fmt: skip
