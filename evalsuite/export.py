@@ -30,11 +30,13 @@ def read_tables(store: Store) -> Tables:
     tasks["chance"] = tasks["chance"].astype(float)
     items["margin"] = items["margin"].astype(float).replace([np.inf, -np.inf], np.nan)
     proxies = pd.DataFrame(store.get_meta("proxies"), columns=["quant", "corpus", "tool", *SHOWN_PROXIES])
+    # Stores from before the tokens of a chunk were counted have rows without them.
+    chunks = [dict(zip(CHUNK_COLUMNS, row, strict=False)) for row in store.get_meta("chunks") or []]
     return Tables(
         quants=pd.DataFrame(store.get_meta("quants")), tasks=tasks, items=items,
         # A column that no tool fills is None throughout, and no number.
         proxies=proxies.astype(dict.fromkeys(SHOWN_PROXIES, float)),
-        header=header, chunks=pd.DataFrame(store.get_meta("chunks") or [], columns=list(CHUNK_COLUMNS)),
+        header=header, chunks=pd.DataFrame(chunks, columns=list(CHUNK_COLUMNS)),
     )  # fmt: skip
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 SCORE_COLUMNS = ("quant", "task", "score", "n", "se")
-CHUNK_COLUMNS = ("quant", "corpus", "tool", "chunk", "ln_ppl", "ln_ppl_ratio", "kld", "rms_dp", "same_top_p")
+CHUNK_COLUMNS = (
+    "quant", "corpus", "tool", "chunk", "ln_ppl", "ln_ppl_ratio", "kld", "rms_dp", "same_top_p", "n_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Tables:
     kld_median, kld_p99, kld_p999, kld_max, rms_dp, same_top_p` (nats, or shares in [0, 1]), `n_tokens`.
     `scores`, a row a quant × task whose samples nobody has: `quant, task, score (in [0, 1]), n, se` (NaN where not stated).
     `chunks`, a row a quant × corpus × tool × chunk of the text: `quant, corpus, tool, chunk`, then means over its tokens:
-    `ln_ppl, ln_ppl_ratio, kld, rms_dp, same_top_p`.
+    `ln_ppl, ln_ppl_ratio, kld, rms_dp, same_top_p`, and how many these are, `n_tokens` (NaN: chunks of equal length).
     `header`: `model`, `reference`, and whatever describes the run: builds, settings, hashes, notes.
     """
 

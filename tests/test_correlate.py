@@ -14,6 +14,7 @@ from wording import broken_rules, unsupported
 from worlds import World, s1_ladder, s3_providers, s4_misleading
 
 from evalsuite.analysis import analyse, analysis_json
+from evalsuite.analysis.columns import CHUNK_OF, proxy_columns
 from evalsuite.cli import app
 from evalsuite.errors import SpecError
 from evalsuite.importer.read import read_files
@@ -68,7 +69,7 @@ def tables(world: World, chunks: int = 64, corpus: str = "wiki") -> Tables:
         }),
         header={"model": "planted", "reference": "F16"},
         chunks=pd.DataFrame([
-            (name, corpus, "llama-perplexity", chunk, 2 + value, value, value, np.sqrt(value), 1 - value)
+            (name, corpus, "llama-perplexity", chunk, 2 + value, value, value, np.sqrt(value), 1 - value, 250)
             for name, row in zip(names, kld, strict=True) for chunk, value in enumerate(row)
         ], columns=list(CHUNK_COLUMNS)),
     )  # fmt: skip
@@ -80,6 +81,26 @@ def verdict_of(analysis: dict, better: str, worse: str) -> str:
         for row in analysis["misleading"]
         if (row["proxy"], row["better_by_proxy"], row["worse_by_proxy"]) == ("kld_mean", better, worse)
     )
+
+
+def test_chunks_of_unequal_length_count_by_their_tokens():
+    """What is drawn and tested has as its mean the value over all tokens, and the plain one where no tokens are known."""
+    given = tables(s1_ladder(np.random.default_rng(5)), chunks=8)
+    tokens = np.array([9, 3, 31, 4, 12, 25, 1, 7])
+    long = given.chunks.assign(n_tokens=tokens[given.chunks["chunk"]])
+    # Tables of several runs may lack the tokens of some quants; they are those of the text.
+    partly = long.assign(n_tokens=long["n_tokens"].where(long["quant"] != "q01"))
+    unknown = long.assign(n_tokens=np.nan)
+    values = given.proxies.assign(rms_dp=0.1, same_top_p=0.9, ppl=8.0)
+    for chunks, weights in ((long, tokens), (partly, tokens), (unknown, np.ones(8))):
+        columns = [column for column in proxy_columns(values, chunks, []) if column.proxy in CHUNK_OF]
+        assert {column.proxy for column in columns} == {"kld_mean", "ppl", "rms_dp", "same_top_p"}
+        for column in columns:
+            name, power = CHUNK_OF[column.proxy]
+            sign = -1 if column.proxy == "same_top_p" else 1
+            for quant, rows in chunks.groupby("quant"):
+                mean = np.average(sign * rows.sort_values("chunk")[name] ** power, weights=weights)
+                assert column.chunks[str(quant)].mean() == pytest.approx(mean)
 
 
 @pytest.fixture(scope="module")

@@ -440,6 +440,7 @@ def test_conversations_of_unequal_length_are_scored_token_by_token():
     apart = kld[0].mean() - kld[1].mean()
     assert found.kld_mean_se == pytest.approx(2 * 6 * 22 / 28**2 * abs(apart))
     assert found.chunk_means[0].kld == pytest.approx(kld[0].mean())
+    assert [chunk.n_tokens for chunk in found.chunk_means] == [6, 22]
 
 
 def test_positions_are_stored(tmp_path):

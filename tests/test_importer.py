@@ -717,6 +717,10 @@ def test_chunks_are_read_under_the_quants_names(give: Give):
         ["Q4_K_M", 0, 2.25, 0.02],
         ["Q4_K_M", 1, 2.5, 0.03],
     ]
+    assert found["n_tokens"].isna().all()
+    counted = chunks.replace("kld\n", "kld,n_tokens\n").replace("0.03\n", "0.03,12\n").replace("0.02\n", "0.02,7\n")
+    assert list(give(LADDER, counted).chunks["n_tokens"]) == [7, 12]
+    assert "column 'n_tokens': '0' is no number of tokens" in refusal(give, LADDER, counted.replace(",12", ",0"))
     assert "Q4_K_M × wiki × forced × 0 appears twice" in refusal(give, LADDER, chunks.replace("forced,1", "forced,0"))
 
 

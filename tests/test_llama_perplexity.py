@@ -94,6 +94,7 @@ def test_chunk_means_average_to_the_printed_mean(name):
     assert means[4] == pytest.approx(found.same_top_p, abs=1e-5)
     assert math.sqrt((np.array(found.chunk_means)[:, 3] ** 2).mean()) == pytest.approx(found.rms_dp, abs=1e-5)
     assert found.kld_mean_se == chunk_se(found.chunk_means).kld
+    assert sum(chunk.n_tokens for chunk in found.chunk_means) == found.n_tokens
 
 
 @given(st.lists(st.tuples(*[st.floats(0.01, 5)] * 4, st.floats(0, 1)), min_size=2, max_size=30))
@@ -116,10 +117,10 @@ def test_chunk_means_undo_running_means(chunks):
 
 def test_chunk_se_is_sd_over_root_c():
     """Chunk means 1, 2, 3 have the standard error 1/√3; the RMS column goes through its squares."""
-    se = chunk_se([ChunkMeans(1, 1, 1, 1, 1), ChunkMeans(2, 2, 2, 2, 1), ChunkMeans(3, 3, 3, 3, 1)])
+    se = chunk_se([ChunkMeans(1, 1, 1, 1, 1, 5), ChunkMeans(2, 2, 2, 2, 1, 5), ChunkMeans(3, 3, 3, 3, 1, 5)])
     squares = np.array([1.0, 4.0, 9.0])
     rms_se = squares.std(ddof=1) / math.sqrt(3) / (2 * math.sqrt(squares.mean()))
-    assert se == pytest.approx((1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3), rms_se, 0))
+    assert se == pytest.approx((1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3), rms_se, 0, 15))
 
 
 def test_chunk_se_of_unequal_chunks_counts_tokens():
@@ -128,7 +129,7 @@ def test_chunk_se_of_unequal_chunks_counts_tokens():
     `OLS([1, 2, 3, 4, 2, 2, 5, 1, 0, 4], ones(10)).fit(cov_type="cluster", cov_kwds={"groups": g}).bse`, g by chunk.
     """
     means, lengths = [2.5, 2.0, 2.5], [4, 2, 4]
-    se = chunk_se([ChunkMeans(mean, mean, mean, mean, mean) for mean in means], lengths)
+    se = chunk_se([ChunkMeans(*[mean] * 5, length) for mean, length in zip(means, lengths, strict=True)])
     assert (se.kld, mean_se(np.array(means), lengths)) == pytest.approx((0.12, 0.12))
 
 

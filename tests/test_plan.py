@@ -8,11 +8,13 @@ from typing import Any
 
 import gguf
 import numpy as np
+import pandas as pd
 import pytest
 from toys import HURRY, Bench, toy_gguf
 
 from evalsuite.cli import main
 from evalsuite.errors import SpecError
+from evalsuite.export import read_tables
 from evalsuite.gguf import read_gguf
 from evalsuite.proxy.forced import load_passages
 from evalsuite.run import Silent
@@ -131,6 +133,23 @@ def test_forced_answer_is_what_the_reference_wrote(bench: Bench):
     assert [fake.detokenize(passage.ids[passage.first :]) for passage in passages] == list(written.values())
     assert all(fake.detokenize(passage.ids[: passage.first]).endswith("assistant\n") for passage in passages)
     assert finished.analysis["proxies"][0]["chunks"] == sum(map(bool, written.values()))
+
+
+def test_chunks_tell_how_many_tokens_they_have(bench: Bench):
+    """The mean of a quant's chunks, counted by their tokens, is its value; rows of a store without counts are read too."""
+    conversing(bench, "echo")
+    bench.run()
+    with Store(bench.folder / "results") as store:
+        tables = read_tables(store)
+        store.put_meta("chunks", [row[:-1] for row in store.get_meta("chunks")])
+        uncounted = read_tables(store).chunks
+    measured = tables.proxies.set_index("quant")
+    for quant, rows in tables.chunks.groupby("quant"):
+        assert np.average(rows["kld"], weights=rows["n_tokens"]) == pytest.approx(measured.loc[quant, "kld_mean"])
+        assert rows["n_tokens"].sum() == measured.loc[quant, "n_tokens"]
+    assert tables.chunks["n_tokens"].nunique() > 1
+    assert uncounted["n_tokens"].isna().all()
+    pd.testing.assert_frame_equal(uncounted.drop(columns="n_tokens"), tables.chunks.drop(columns="n_tokens"))
 
 
 def test_conversations_are_a_prefix_of_the_samples(bench: Bench):

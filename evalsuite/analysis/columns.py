@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evalsuite.stats.mean import FloatArray
+from evalsuite.stats.mean import FloatArray, weighted_values
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ CHUNK_OF = {
     "kld_mean": ("kld", 1), "ppl": ("ln_ppl", 1), "ppl_ratio": ("ln_ppl", 1), "rms_dp": ("rms_dp", 2),
     "same_top_p": ("same_top_p", 1),
 }  # fmt: skip
-"""The column of the chunks table that a proxy is the mean of, and the power of it that is averaged."""
+"""The column of the chunks table that a proxy is the mean of over all tokens, and the power of it that is averaged."""
 
 
 PROXY_NAMES = {
@@ -43,7 +43,8 @@ def proxy_name(name: str, corpus: str | None) -> str:
 class ProxyColumn:
     """One proxy by one tool on one text: `measured` by quant, as printed; `chunks` by quant, larger for more damage.
 
-    `chunks` is empty where the tool says nothing of the chunks. `draws` by quant are the damage in each draw of the chunks,
+    The plain mean of `chunks` is that over all tokens, however long each chunk is; they are empty where the tool says nothing
+    of the chunks. `draws` by quant are the damage in each draw of the chunks,
     the same chunks for all quants. The size of the file is a proxy as well, without a text.
     """
 
@@ -124,8 +125,16 @@ def _chunks(chunks: pd.DataFrame, proxy: str, tool: str, corpus: str | None) -> 
     if proxy not in CHUNK_OF or chunks.empty:
         return {}
     name, power = CHUNK_OF[proxy]
-    same = (chunks["tool"] == tool) & (chunks["corpus"].isna() if corpus is None else chunks["corpus"] == corpus)
+    of_text = chunks[
+        (chunks["tool"] == tool) & (chunks["corpus"].isna() if corpus is None else chunks["corpus"] == corpus)
+    ]
+    # A chunk has the same tokens for every quant; where nobody counted them all chunks are taken to be equally long.
+    tokens = of_text.groupby("chunk")["n_tokens"].first().astype(float)
+    weights = tokens if tokens.notna().all() else pd.Series(1.0, tokens.index)
     return {
-        str(quant): DAMAGE_SIGN[proxy] * rows.sort_values("chunk")[name].to_numpy(dtype=float) ** power
-        for quant, rows in chunks[same].groupby("quant")
+        str(quant): weighted_values(
+            DAMAGE_SIGN[proxy] * rows[name].to_numpy(dtype=np.float64) ** power,
+            np.asarray(weights[rows["chunk"]], dtype=np.float64),
+        )
+        for quant, rows in of_text.sort_values("chunk").groupby("quant")
     }

@@ -38,6 +38,14 @@ def read_chunks(grid: Grid) -> pd.DataFrame:
     for name in ("quant", "corpus", "tool", "chunk"):
         _check_names(grid, rows, name)
     numbers = {name: _numbers(grid, rows, name) for name in CHUNK_COLUMNS[4:] if name in rows}
+    if "n_tokens" in numbers:
+        _refuse(
+            grid,
+            rows,
+            "n_tokens",
+            numbers["n_tokens"] < 1,
+            "is no number of tokens. Correct the cell, or leave it empty.",
+        )
     chunk = _numbers(grid, rows, "chunk")
     _refuse(grid, rows, "chunk", chunk % 1 != 0, "is no whole number.")
     read = rows[["corpus", "tool"]].assign(chunk=chunk.astype("int64"), **numbers, label=_labels(rows))
@@ -141,7 +149,8 @@ def _refuse(grid: Grid, rows: pd.DataFrame, name: str, wrong: pd.Series, why: st
     """Raise SpecError for the first row that is wrong."""
     if wrong.any():
         row = int(wrong.index[int(np.argmax(wrong))])
-        place = grid.place(row, str(rows.loc[row, "quant"])[:60], grid.header[labelled(grid).get(name, 0)])
+        labels = labelled(grid)
+        place = grid.place(row, str(rows.loc[row, "quant"])[:60], grid.header[labels[name]] if name in labels else name)
         raise SpecError(f"{place}: {shown(str(rows.loc[row, name]))} {why}")
 
 

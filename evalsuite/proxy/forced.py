@@ -206,7 +206,7 @@ def summarise(
     compared = [_compared(ours, theirs) for ours, theirs in zip(reference, quant, strict=True)]
     chunk_means = tuple(_means(columns) for columns in compared)
     tokens = [len(chunk) for chunk in reference]
-    se = chunk_se(chunk_means, tokens)
+    se = chunk_se(chunk_means)
     every = np.concatenate(compared, axis=1)
     means, dp = _means(every), _dp(every)
     log_p, log_q, kld, _ = every
@@ -292,6 +292,7 @@ def _means(compared: Array) -> ChunkMeans:
         kld=float(kld.mean()),
         rms_dp=float(np.sqrt((_dp(compared) ** 2).mean())),
         same_top_p=float(same_top.mean()),
+        n_tokens=len(kld),
     )
 
 

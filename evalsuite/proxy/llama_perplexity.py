@@ -127,7 +127,7 @@ def proxy_row(
     which stores no logit more than 16 below the best and so makes PPL(base) a little too low. `groups` are printouts of
     the same text group by group of chunks: they give the errors of what is no mean, and finer chunk means.
     """
-    chunks = tuple(own for part in groups or [printout] for own in _chunk_means(part.rows))
+    chunks = tuple(own for part in groups or [printout] for own in _chunk_means(part.rows, ctx))
     se = chunk_se(chunks)
     last = printout.rows[-1]
     notes = list(printout.problems)
@@ -210,13 +210,14 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def _chunk_means(rows: Sequence[tuple[float, ...]]) -> tuple[ChunkMeans, ...]:
+def _chunk_means(rows: Sequence[tuple[float, ...]], ctx: int) -> tuple[ChunkMeans, ...]:
     """Undo the running means: a chunk's own is c·m_c − (c−1)·m_{c−1}, exact to c units of the last printed digit."""
-    running = [ChunkMeans(math.log(ppl), ratio, kld, (rms / 100) ** 2, top / 100) for ppl, ratio, kld, rms, top in rows]
+    running = [(math.log(ppl), ratio, kld, (rms / 100) ** 2, top / 100) for ppl, ratio, kld, rms, top in rows]
     chunks = []
-    for count, (before, now) in enumerate(zip([ChunkMeans(0, 0, 0, 0, 0), *running[:-1]], running, strict=True), 1):
-        own = ChunkMeans(*(count * new - (count - 1) * old for old, new in zip(before, now, strict=True)))
-        chunks.append(own._replace(rms_dp=math.sqrt(max(own.rms_dp, 0))))
+    for count, (before, now) in enumerate(zip([(0.0,) * 5, *running[:-1]], running, strict=True), 1):
+        own = [count * new - (count - 1) * old for old, new in zip(before, now, strict=True)]
+        ln_ppl, ratio, kld, mean_square, same_top_p = own
+        chunks.append(ChunkMeans(ln_ppl, ratio, kld, math.sqrt(max(mean_square, 0)), same_top_p, scored_tokens(ctx)))
     return tuple(chunks)
 
 

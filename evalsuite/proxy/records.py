@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,14 @@ TAIL = {"kld_median": 0.5, "kld_p99": 0.99, "kld_p999": 0.999}
 
 
 class ChunkMeans(NamedTuple):
-    """Means over the scored tokens of one chunk: nats; shares for `rms_dp` and `same_top_p`. NaN where undefined."""
+    """Means over the `n_tokens` scored tokens of a chunk: nats; shares for `rms_dp` and `same_top_p`. NaN where undefined."""
 
     ln_ppl: float
     ln_ppl_ratio: float
     kld: float
     rms_dp: float
     same_top_p: float
+    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,23 @@ class ProxyRow:
     notes: tuple[str, ...] = ()
 
 
-def chunk_se(chunks: Sequence[ChunkMeans], tokens: Sequence[int] | None = None) -> ChunkMeans:
-    """Return the standard errors of the means over all tokens; without their `tokens` the chunks are equally long.
+def chunk_se(chunks: Sequence[ChunkMeans]) -> ChunkMeans:
+    """Return the standard errors of the means over all tokens, and the number of these.
 
     The error of the root mean square comes from that of the mean square: SE(mse) / (2 · rms). NaN with fewer than two
     chunks, and wherever a chunk is NaN.
     """
+    *means, tokens = np.array(chunks, float).T
+    n_tokens = int(tokens.sum())
     if len(chunks) < 2:
-        return ChunkMeans(*[float("nan")] * 5)
-    means, lengths = np.array(chunks), np.ones(len(chunks)) if tokens is None else np.array(tokens)
+        return ChunkMeans(nan, nan, nan, nan, nan, n_tokens)
     rms_column = ChunkMeans._fields.index("rms_dp")
-    means[:, rms_column] **= 2
-    errors = np.array([mean_se(column, lengths) for column in means.T])
-    rms = float(np.sqrt(np.average(means[:, rms_column], weights=lengths)))
-    errors[rms_column] = errors[rms_column] / (2 * rms) if rms else np.nan
-    return ChunkMeans(*errors.tolist())
+    means[rms_column] **= 2
+    errors = [mean_se(column, tokens) for column in means]
+    rms = float(np.sqrt(np.average(means[rms_column], weights=tokens)))
+    errors[rms_column] = errors[rms_column] / (2 * rms) if rms else nan
+    ln_ppl, ratio, kld, rms_dp, same_top_p = errors
+    return ChunkMeans(ln_ppl, ratio, kld, rms_dp, same_top_p, n_tokens)
 
 
 def mean_se(means: npt.NDArray[np.float64], tokens: npt.ArrayLike) -> float:

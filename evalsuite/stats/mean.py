@@ -23,6 +23,20 @@ def cluster_sums(values: FloatArray, clusters: IntArray | None) -> FloatArray:
     return np.bincount(codes, weights=values).astype(np.float64)
 
 
+def weighted_values(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return values whose plain mean is the weighted mean of `values`, v + (w − 1)(v − v̄) with w the weights over their mean.
+
+    Their spread is that of the linearised ratio (Cochran 1977, §6.4), so what resamples them or takes their standard error
+    asks about the weighted mean. NaN stay NaN, and their weights do not count.
+    """
+    known = ~np.isnan(values)
+    found = values.copy()
+    if known.any():
+        kept, shares = values[known], weights[known] / weights[known].mean()
+        found[known] = kept + (shares - 1) * (kept - (shares * kept).mean())
+    return found
+
+
 def clustered_se(values: FloatArray, clusters: IntArray | None = None) -> float:
     """Return the cluster-robust standard error of the mean, √(C/(C−1) · Σ_c (Σ_{j∈c} (v_j − v̄))²) / N.
 

@@ -21,7 +21,7 @@ from evalsuite.numbers import coefficient, decimals, interval, p_value, points
 from evalsuite.report.chart import by, data
 from evalsuite.report.publish import WIDTH, publish_study
 from evalsuite.stats.estimate import Estimate
-from evalsuite.stats.mean import clustered_mean
+from evalsuite.stats.mean import clustered_mean, weighted_values
 from evalsuite.stats.multiple import holm
 from evalsuite.tables import Tables
 
@@ -40,7 +40,10 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """`kld[quant, corpus]` holds the mean KLD (nats) of each chunk or conversation, `bits` the bits per weight."""
+    """`kld[quant, corpus]` holds a KLD (nats) a chunk or conversation, whose mean and error are those over all tokens.
+
+    `bits` are the bits per weight.
+    """
 
     tables: Tables
     kld: Mapping[tuple[str, str], FloatArray]
@@ -73,7 +76,9 @@ def write(folder: Path) -> None:
 def measured_of(tables: Tables) -> Measured:
     """Arrange what was measured."""
     kld = {
-        (str(quant), str(corpus)): rows.sort_values("chunk")["kld"].to_numpy(dtype=float)
+        (str(quant), str(corpus)): weighted_values(
+            *rows.sort_values("chunk")[["kld", "n_tokens"]].to_numpy(dtype=float).T
+        )
         for (quant, corpus), rows in tables.chunks.groupby(["quant", "corpus"])
     }
     quants = list(tables.quants["quant"])
