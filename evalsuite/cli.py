@@ -6,6 +6,7 @@ Exit status: 0 fine, 1 the work found failures, 2 the user's input is wrong, 3 t
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from evalsuite import __version__
 from evalsuite.errors import EvalsuiteError, SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evalsuite.task.sandbox.records import Sandbox
     from evalsuite.task.tasks import Task
 
 app = typer.Typer(
@@ -40,6 +44,20 @@ Data = Annotated[
     typer.Option("--data", metavar="TASK=PATH", help="Take a task's data from a local file or folder."),
 ]
 
+SandboxKind = Annotated[
+    str,
+    typer.Option(
+        "--sandbox", metavar="KIND",
+        help="What programs of the model run in: auto, bubblewrap, container, landlock, or none.",
+    ),
+]  # fmt: skip
+Unsandboxed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsandboxed-code", help="With --sandbox none: let programs of the model do all that you can."
+    ),
+]
+
 Publish = Annotated[
     bool,
     typer.Option(
@@ -63,7 +81,7 @@ def demo(
 
     with Screen() as screen:
         sweep = make_demo(folder, full=full, say=lambda text: screen.phase("demo", text))
-    _run(sweep, llama_cpp=llama_cpp, accept_changes=True, data=None, as_json=as_json)
+    _run(sweep, llama_cpp=llama_cpp, accept_changes=True, data=None, opener=_sandbox("auto", False), as_json=as_json)
 
 
 @app.command()
@@ -75,13 +93,25 @@ def run(
         typer.Option("--accept-changes", help="Go on although the sweep changed so that old answers no longer count."),
     ] = False,
     data: Data = None,
+    sandbox: SandboxKind = "auto",
+    allow_unsandboxed_code: Unsandboxed = False,
     as_json: AsJson = False,
 ) -> None:
     """Serve every quant of a sweep, ask what is not answered yet, and write the report. Run again to resume."""
-    _run(sweep, llama_cpp=llama_cpp, accept_changes=accept_changes, data=data, as_json=as_json)
+    opener = _sandbox(sandbox, allow_unsandboxed_code)
+    _run(sweep, llama_cpp=llama_cpp, accept_changes=accept_changes, data=data, opener=opener, as_json=as_json)
 
 
-def _run(sweep: Path, *, llama_cpp: Path | None, accept_changes: bool, data: list[str] | None, as_json: bool) -> None:
+def _sandbox(kind: str, allow_unsandboxed: bool) -> "Callable[[], Sandbox]":
+    from evalsuite.task.sandbox.backends import open_sandbox
+
+    return partial(open_sandbox, kind, allow_unsandboxed=allow_unsandboxed)
+
+
+def _run(
+    sweep: Path, *, llama_cpp: Path | None, accept_changes: bool, data: list[str] | None,
+    opener: "Callable[[], Sandbox]", as_json: bool,
+) -> None:  # fmt: skip
     from evalsuite.progress import Screen
     from evalsuite.store import Store
     from evalsuite.sweep import open_sweep, out_folder, run_sweep
@@ -92,12 +122,12 @@ def _run(sweep: Path, *, llama_cpp: Path | None, accept_changes: bool, data: lis
         )
         for change in opened.changes:
             screen.say(f"changed since the last run: {change}")
-        finished = run_sweep(opened, progress=screen)
+        finished = run_sweep(opened, progress=screen, open_place=opener)
         for problem in finished.problems:
             screen.say(problem)
     arms = [vars(arm) for arm in finished.arms]
     _show(finished.analysis, finished.report, as_json=as_json, more={"arms": arms, "problems": finished.problems})
-    raise typer.Exit(0 if finished.is_complete else 1)
+    raise typer.Exit(finished.exit_code)
 
 
 @app.command()
@@ -167,11 +197,14 @@ def score(
     ] = None,
     llama_cpp: LlamaCppFolder = None,
     data: Data = None,
+    sandbox: SandboxKind = "auto",
+    allow_unsandboxed_code: Unsandboxed = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the stored answers of a sweep again, or answers of one task from anywhere; asks nothing."""
+    opener = _sandbox(sandbox, allow_unsandboxed_code)
     if outputs is not None:
-        _score_outputs(what, outputs, data=data, as_json=as_json)
+        _score_outputs(what, outputs, data=data, opener=opener, as_json=as_json)
         return
     from evalsuite.progress import Screen
     from evalsuite.store import Store
@@ -180,17 +213,20 @@ def score(
     sweep = Path(what)
     with Store(out_folder(sweep)) as store, Screen() as screen:
         opened = open_sweep(sweep, store, llama_cpp=llama_cpp, data=_data(data), progress=screen)
-        finished = finish(opened, arms=[], problems=[], progress=screen)
+        finished = finish(opened, arms=[], problems=[], progress=screen, open_place=opener)
     _show(finished.analysis, finished.report, as_json=as_json, more={})
+    raise typer.Exit(finished.exit_code)
 
 
-def _score_outputs(name: str, outputs: Path, *, data: list[str] | None, as_json: bool) -> None:
+def _score_outputs(
+    name: str, outputs: Path, *, data: list[str] | None, opener: "Callable[[], Sandbox]", as_json: bool
+) -> None:
     from evalsuite.numbers import percent
     from evalsuite.outputs import as_json as document
     from evalsuite.outputs import grade, read_outputs
 
     task = _task(name, data)
-    scored = document(task, grade(task, read_outputs(task, outputs)))
+    scored = document(task, grade(task, read_outputs(task, outputs), opener))
     if as_json:
         _print_json(scored)
         return

@@ -19,7 +19,7 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
     """Write a run's quants, their proxies and the settings they were measured under into its store."""
     results = {row["arm"]: row for row in store.get_meta("arms") or []}
     identities = store.get_meta("identities") or {}
-    measured = store.proxies()
+    measured, sandbox = store.proxies(), store.get_meta("sandbox")
     quants, proxies, chunks = [], [], []
     for arm in plan.arms:
         facts, result = arm.quant.facts, results.get(arm.name, {})
@@ -46,15 +46,23 @@ def describe(plan: Plan, store: Store, llama_cpp: LlamaCpp) -> None:
     store.put_meta("proxies", proxies)
     store.put_meta("chunks", chunks)
     store.put_meta("header", {
-        "model": plan.sweep.model, "reference": plan.reference.name, "notes": list(plan.sweep.notes),
+        "model": plan.sweep.model, "reference": plan.reference.name, "notes": [*plan.sweep.notes, *_said(plan, sandbox)],
         "server": {
             "found": llama_cpp.origin, "kind": llama_cpp.kind, "version": llama_cpp.version, "build_id": plan.build_id,
             "profile": plan.profile.name, **plan.launch(plan.reference),
         },
         "sampling": plan.sweep.sampling.model_dump(), "other_prompts": store.get_meta("other_prompts"),
         "tasks": {planned.task.name: planned.task.signature for planned in plan.tasks},
-        "proxies": _texts(proxies),
+        "proxies": _texts(proxies), "sandbox": sandbox,
     })  # fmt: skip
+
+
+def _said(plan: Plan, sandbox: Mapping[str, Any] | None) -> list[str]:
+    """Return what a reader must know of the data and of the place that programs ran in."""
+    notes = [note for planned in plan.tasks for note in planned.task.notes]
+    if sandbox is not None and sandbox["kind"] == "none":
+        notes.append("Programs of the models ran without a sandbox: their scores can be forged.")
+    return notes
 
 
 def _rows(

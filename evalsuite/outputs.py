@@ -1,6 +1,6 @@
 """Answers from anywhere, scored exactly as a run would score them: no server, no store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from evalsuite.records import Outcome, Output, Sample, Scored, Unscored
 from evalsuite.serve.outcomes import finish, split_reasoning
 from evalsuite.stats.estimate import Estimate
 from evalsuite.stats.proportion import mean_score
+from evalsuite.task.code.grading import judge, submission
+from evalsuite.task.code.records import Judged
 from evalsuite.task.datasets import read_rows
+from evalsuite.task.sandbox.records import Sandbox
 from evalsuite.task.tasks import Task
 
 
@@ -102,9 +105,21 @@ def _outputs(row: _Row, sample: Sample, *, where: str) -> tuple[Output, ...]:
     )
 
 
-def grade(task: Task, answered: Sequence[tuple[Sample, tuple[Output, ...]]]) -> list[Graded]:
-    """Score every answer."""
-    return [Graded(sample, task.score(sample, outputs)) for sample, outputs in answered]
+def grade(
+    task: Task, answered: Sequence[tuple[Sample, tuple[Output, ...]]], open_place: Callable[[], Sandbox]
+) -> list[Graded]:
+    """Score every answer; where answers are programs a sandbox is opened, and MachineError raised when there is none."""
+    held = [submission(task.exam, sample, outputs[-1]) if task.exam else None for sample, outputs in answered]
+    verdicts: dict[str, Judged] = {}
+    keys: list[str | None] = [None] * len(held)
+    if any(held):
+        place = open_place()
+        keys = [None if each is None else each.key(place) for each in held]
+        verdicts = dict(judge({key: each for key, each in zip(keys, held, strict=True) if key and each}, place))
+    return [
+        Graded(sample, task.score(sample, outputs, verdicts.get(key or "")))
+        for (sample, outputs), key in zip(answered, keys, strict=True)
+    ]
 
 
 def mean_of(graded: Sequence[Graded]) -> Estimate:

@@ -1,26 +1,36 @@
 """Scoring what the store holds: no server, no model; scores are separate rows, so a better scorer needs no new answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from evalsuite.errors import MachineError
 from evalsuite.identity import content_id
 from evalsuite.plan import Arm, Plan
 from evalsuite.records import Outcome, Output, Scored
-from evalsuite.run import Question, outputs_of, questions
+from evalsuite.run import Progress, Question, Silent, outputs_of, questions
 from evalsuite.store import PlanRow, Store
+from evalsuite.task.code.grading import Submission, judge, submission
+from evalsuite.task.code.records import Judged
+from evalsuite.task.sandbox.backends import open_sandbox
+from evalsuite.task.sandbox.records import Sandbox
 
 Prompts = dict[tuple[str, str, int], str]
 """The hash of the first rendered prompt by task, sample and repeat."""
 
 
-def score_plan(plan: Plan, store: Store) -> None:
+def score_plan(
+    plan: Plan, store: Store, open_place: Callable[[], Sandbox] = open_sandbox, progress: Progress | None = None
+) -> str | None:
     """Score every planned sample from stored answers, and put plan and scores in place of the old ones.
 
     A sample that the machine did not finish is a row without a score, under the outcome and the reason of its failure.
+    Programs are run in the sandbox that `open_place` gives; where it gives none, they have no score either, and the reason
+    is returned.
     """
+    verdicts, trouble = _verdicts(plan, store, open_place, progress or Silent())
     failures = store.failures()
     reasons = {row["arm"]: row["reason"] for row in store.get_meta("arms") or []}
     rows: list[PlanRow] = []
@@ -39,7 +49,7 @@ def score_plan(plan: Plan, store: Store) -> None:
                 rows.append(_row(arm, question, None, *failures.get(keys[-1] if keys else "", unscored)))
                 continue
             asked[question.task.name, question.sample.sample_id, question.repeat] = rendered[keys[0]]
-            score = question.task.score(question.sample, outputs)
+            score = question.task.score(question.sample, outputs, verdicts.get(keys[-1]))
             if not isinstance(score, Scored):
                 rows.append(_row(arm, question, None, score.outcome, score.reason))
                 continue
@@ -59,6 +69,40 @@ def score_plan(plan: Plan, store: Store) -> None:
         }
         for planned in plan.tasks
     ])  # fmt: skip
+    return trouble
+
+
+def _verdicts(
+    plan: Plan, store: Store, open_place: Callable[[], Sandbox], progress: Progress
+) -> tuple[dict[str, Judged], str | None]:
+    """Return the verdict on the program of every answer that holds one, by the key of the answer, or why there is none."""
+    held: dict[str, Submission] = {}
+    for arm in plan.arms:
+        identity = (store.get_meta("identities") or {}).get(arm.name)
+        answers = store.answers(identity[0]) if identity else {}
+        for question in questions(plan, arm, *identity) if identity else ():
+            keys: list[str] = []
+            if question.task.exam is not None and (outputs := outputs_of(plan, question, answers, keys)) is not None:
+                found = submission(question.task.exam, question.sample, outputs[-1])
+                held |= {keys[-1]: found} if found else {}
+    if not held:
+        return {}, None
+    try:
+        place = open_place()
+    except MachineError as error:
+        store.put_meta("sandbox", None)
+        return {}, str(error)
+    store.put_meta("sandbox", asdict(place.description))
+    names = {answer: each.key(place) for answer, each in held.items()}
+    known = {key: Judged(**row) for key, row in store.verdicts().items()}
+    missing = {names[answer]: each for answer, each in held.items() if names[answer] not in known}
+    progress.total(len(missing))
+    progress.phase("programs", "running")
+    for key, judged in judge(missing, place):
+        store.put_verdict(key, asdict(judged))
+        known[key] = judged
+        progress.advance()
+    return {answer: known[key] for answer, key in names.items()}, None
 
 
 def other_prompts(prompts: Mapping[str, Prompts], reference: str) -> list[Mapping[str, Any]]:

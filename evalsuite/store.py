@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS plan (
 CREATE TABLE IF NOT EXISTS score (
     score_key TEXT PRIMARY KEY, value REAL NOT NULL, outcome TEXT NOT NULL, answer TEXT, margin REAL,
     metrics TEXT NOT NULL, output TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS verdict (exec_key TEXT PRIMARY KEY, judged TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS proxy (
     artifact_id TEXT NOT NULL, proxy_id TEXT NOT NULL, row TEXT NOT NULL, PRIMARY KEY (artifact_id, proxy_id));
 CREATE TABLE IF NOT EXISTS event (
@@ -259,6 +260,14 @@ class Store:
         self._execute("INSERT OR IGNORE INTO serve VALUES (?, ?, ?)", (launch_id, serve_id, _dump(settings)))
         found = self._execute("SELECT serve_id FROM serve WHERE launch_id = ?", (launch_id,)).fetchone()
         return str(found[0])
+
+    def put_verdict(self, exec_key: str, judged: Mapping[str, Any]) -> None:
+        """Remember what became of one program."""
+        self._execute("INSERT OR REPLACE INTO verdict VALUES (?, ?)", (exec_key, _dump(judged)))
+
+    def verdicts(self) -> dict[str, Mapping[str, Any]]:
+        """Return what became of every program that ever ran, by its key."""
+        return {key: orjson.loads(judged) for key, judged in self._execute("SELECT exec_key, judged FROM verdict")}
 
     def put_proxy(self, artifact_id: str, proxy_id: str, row: Mapping[str, Any]) -> None:
         """Store one measured proxy of one model file."""

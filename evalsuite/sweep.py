@@ -1,7 +1,7 @@
 """A sweep from its file to its report: spec → plan → serve → task → store → analysis → report."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
 from evalsuite.serve.serving import Patience
 from evalsuite.spec import read_sweep
 from evalsuite.store import Store
+from evalsuite.task.sandbox.backends import open_sandbox
+from evalsuite.task.sandbox.records import Sandbox
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,26 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a sweep ended with: what became of each arm, what else went wrong, the report and the numbers in it."""
+    """What a sweep ended with: what became of each arm, what else went wrong, the report and the numbers in it.
+
+    `no_sandbox` says why the programs among the answers were not run.
+    """
 
     arms: tuple[ArmResult, ...]
     problems: tuple[str, ...]
     report: Path
     analysis: Mapping[str, Any]
+    no_sandbox: str | None
 
     @property
     def is_complete(self) -> bool:
-        """True when every planned sample was answered and every proxy measured."""
-        return not self.problems and all(arm.status == "ok" for arm in self.arms)
+        """True when every planned sample was answered and every proxy measured, and programs had a sandbox to run in."""
+        return not self.problems and self.no_sandbox is None and all(arm.status == "ok" for arm in self.arms)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when complete, 3 when programs had no sandbox, else 1."""
+        return 0 if self.is_complete else 1 if self.no_sandbox is None else 3
 
 
 def out_folder(sweep: Path) -> Path:
@@ -67,13 +78,16 @@ def open_sweep(
     return Sweep(plan, store, found, tuple(changes))
 
 
-def run_sweep(sweep: Sweep, *, progress: Progress | None = None, patience: Patience | None = None) -> Finished:
+def run_sweep(
+    sweep: Sweep, *, progress: Progress | None = None, patience: Patience | None = None,
+    open_place: Callable[[], Sandbox] = open_sandbox,
+) -> Finished:  # fmt: skip
     """Ask what is missing, measure what is missing, score, and write the report."""
     said = progress or Silent()
     arms = asyncio.run(run(sweep.plan, sweep.store, sweep.llama_cpp, progress=said, patience=patience))
     sweep.store.put_meta("arms", [vars(arm) for arm in arms])
     problems = measure_files(sweep.plan, sweep.llama_cpp, sweep.store, said.phase)
-    return finish(sweep, arms=arms, problems=problems, progress=said)
+    return finish(sweep, arms=arms, problems=problems, progress=said, open_place=open_place)
 
 
 def measure_proxies(sweep: Sweep, *, progress: Progress | None = None) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -86,11 +100,14 @@ def measure_proxies(sweep: Sweep, *, progress: Progress | None = None) -> tuple[
     return sweep.store.get_meta("proxies"), problems
 
 
-def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress: Progress | None = None) -> Finished:
-    """Score what the store holds and write the report; asks nothing."""
+def finish(
+    sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress: Progress | None = None,
+    open_place: Callable[[], Sandbox] = open_sandbox,
+) -> Finished:  # fmt: skip
+    """Score what the store holds and write the report; asks nothing. Programs run in what `open_place` opens."""
     said = progress or Silent()
     said.phase("scoring", "")
-    score_plan(sweep.plan, sweep.store)
+    no_sandbox = score_plan(sweep.plan, sweep.store, open_place, said)
     describe(sweep.plan, sweep.store, sweep.llama_cpp)
     said.phase("writing", "report")
     # The libraries behind the page take seconds to import, and a run should start at once.
@@ -98,4 +115,6 @@ def finish(sweep: Sweep, *, arms: list[ArmResult], problems: list[str], progress
     from evalsuite.report.write import write_report  # noqa: PLC0415
 
     analysis, report = write_report(read_tables(sweep.store), sweep.store.folder)
-    return Finished(tuple(arms), tuple(problems), report, analysis)
+    if no_sandbox is not None:
+        said.say(f"no program was run: {no_sandbox}")
+    return Finished(tuple(arms), tuple(problems), report, analysis, no_sandbox)

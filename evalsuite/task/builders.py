@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from evalsuite.records import Sample
+from evalsuite.task.code.functions import humaneval, mbpp
+from evalsuite.task.code.livecodebench import livecodebench
 from evalsuite.task.datasets import Dataset
 from evalsuite.task.easy_sets import arc, blimp, hellaswag, lambada, piqa
 from evalsuite.task.mathematics import gsm8k, math_500
@@ -13,6 +15,6 @@ Builder = Callable[[Dataset, Mapping[str, Any]], list[Sample]]
 """Makes samples of a dataset's rows and the task file's `builder` mapping."""
 
 BUILDERS: Mapping[str, Builder] = {
-    "arc": arc, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "lambada": lambada, "math_500": math_500,
-    "mmlu_pro": mmlu_pro, "piqa": piqa,
+    "arc": arc, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "humaneval": humaneval, "lambada": lambada,
+    "livecodebench": livecodebench, "math_500": math_500, "mbpp": mbpp, "mmlu_pro": mmlu_pro, "piqa": piqa,
 }  # fmt: skip

@@ -17,11 +17,17 @@ from evalsuite.records import Outcome, Output, Sample, Sampling, Score, Scored
 from evalsuite.shipped import shipped
 from evalsuite.spec import TaskEntry, read_text, read_yaml
 from evalsuite.task.builders import BUILDERS
+from evalsuite.task.code.functions import FUNCTIONS
+from evalsuite.task.code.grading import score_program
+from evalsuite.task.code.livecodebench import LIVECODEBENCH
+from evalsuite.task.code.records import Exam, Judged
 from evalsuite.task.datasets import DatasetEntry, read_dataset
 from evalsuite.task.generators import GENERATORS
-from evalsuite.task.scorers import LENGTHS, SCORERS, score_choice, score_greedy
+from evalsuite.task.scorers import LENGTHS, SCORERS, exact, score_choice, score_greedy
 from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate
 
+EXAMS: Mapping[str, Exam] = {exam.name: exam for exam in (FUNCTIONS, LIVECODEBENCH)}
+"""What judges programs, by the name that a task file gives as its scorer."""
 LM_EVAL = "lm-eval:"
 """Prefix of a task that lm-eval defines."""
 
@@ -32,7 +38,7 @@ class Task:
 
     `samples` stand in nested order: the first n are the fixed, stratified subset of size n. `chance` is the expected score
     of guessing, None where it is not known. `signature` names the samples, the solver and the scorer, `notes` say what
-    differs from the published data.
+    differs from the published data. Where the answers are programs, `exam` judges them.
     """
 
     name: str
@@ -45,18 +51,22 @@ class Task:
     scorer: Callable[[Sample, tuple[Output, ...]], Score]
     signature: str
     notes: tuple[str, ...] = ()
+    exam: Exam | None = None
 
     @property
     def task_id(self) -> str:
         """What a question belongs to; what is asked is in the request itself."""
         return f"{self.name}@{self.version}"
 
-    def score(self, sample: Sample, outputs: tuple[Output, ...]) -> Score:
-        """Score the outputs of one sample; an empty answer, an overflow or a malformed call earns 0 under its own name."""
+    def score(self, sample: Sample, outputs: tuple[Output, ...], judged: Judged | None = None) -> Score:
+        """Score the outputs of one sample; an empty answer, an overflow or a malformed call earns 0 under its own name.
+
+        `judged` is the verdict on the program of the answer, of a task with an exam.
+        """
         for output in outputs:
             if output.outcome not in {Outcome.OK, Outcome.TRUNCATED}:
                 return Scored(0.0, output.outcome)
-        return self.scorer(sample, outputs)
+        return self.scorer(sample, outputs) if self.exam is None else score_program(outputs[-1], judged)
 
 
 class TaskFile(BaseModel):
@@ -86,7 +96,7 @@ class TaskFile(BaseModel):
             raise ValueError(
                 "`dataset` and `builder` belong together: where the rows are, and what makes samples of them"
             )
-        scorers: Iterable[str] = SCORERS if self.solver == "generate" else (*LENGTHS, "greedy")
+        scorers: Iterable[str] = (*SCORERS, *EXAMS) if self.solver == "generate" else (*LENGTHS, "greedy")
         if self.scorer not in scorers:
             raise ValueError(
                 f"no scorer named {self.scorer!r} for `{self.solver}`.{did_you_mean(self.scorer, scorers)}"
@@ -142,7 +152,7 @@ def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
         chance=_chance(samples) if read.chance is None else read.chance, samples=nested(samples),
         solve=_solver(read), scorer=_scorer(read),
         signature=content_id("task", {"name": read.name, "version": read.version, "samples": identity, **how}),
-        notes=notes,
+        notes=notes, exam=EXAMS.get(read.scorer),
     )  # fmt: skip
 
 
@@ -286,7 +296,7 @@ def _solver(task: TaskFile) -> Solver:
 
 def _scorer(task: TaskFile) -> Callable[[Sample, tuple[Output, ...]], Score]:
     if task.solver == "generate":
-        scorer = SCORERS[task.scorer]
+        scorer = SCORERS.get(task.scorer, exact)  # an exam's verdict stands in its place
         return lambda sample, outputs: scorer(sample, outputs[-1])
     if task.scorer == "greedy":
         return score_greedy
