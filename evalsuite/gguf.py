@@ -65,7 +65,10 @@ class GgufFacts:
         cut = [
             f"{key} is cut at 127 bytes" for key, name in names.items() if len((name or "").encode()) == _LONGEST_NAME
         ]
-        return {**names, **{key: None if count is None else int(count) for key, count in counts.items()}, "notes": cut}
+        numbers = {
+            key: int(count) if count is not None and count.isdecimal() else None for key, count in counts.items()
+        }
+        return {**names, **numbers, "notes": cut}
 
 
 class _Header(GGUFReader):  # type: ignore[misc]  # the package has no annotations we can rely on

@@ -96,11 +96,13 @@ def test_the_prompt_is_upstreams(contest: Task):
 
 def test_programs_that_read_a_real_input_pass(contest: Task, place: Sandbox):
     """Public and private tests pass however standard input is read and output is written; a wrong program does not."""
+    late = "from __future__ import division\ndef go():\n    global f\n    f = open(0)\ngo()\nf.readline()\n"
+    late += "print(sum(map(int, f.read().split())))"
     right = [
         "import sys\nrows = list(sys.stdin)\nprint(sum(map(int, rows[1].split())))",
         "import sys\nd = sys.stdin.buffer.read().split()\nsys.stdout.buffer.write(str(sum(map(int, d[1:]))).encode())",
         "import os\nn = int(input())\nos.write(1, str(sum(map(int, input().split()))).encode())",
-        "from __future__ import annotations\ndef go():\n    global f\n    f = open(0)\ngo()\nprint(sum(map(int, f.read().split()[1:])))",
+        late,
         "if __name__ == '__main__':\n    input()\n    print(float(sum(map(int, input().split()))))",
     ]
     assert _verdicts(contest, place, *(("sum", source) for source in right)) == [(1, "passed")] * len(right)

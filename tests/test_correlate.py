@@ -103,6 +103,22 @@ def test_chunks_of_unequal_length_count_by_their_tokens():
                 assert column.chunks[str(quant)].mean() == pytest.approx(mean)
 
 
+def test_the_summary_names_no_task_of_several(tmp_path):
+    """Over several published tasks the summary counts quants that are worse on any of them, and says so in each process."""
+    file = tmp_path / "scores.csv"
+    file.write_text(
+        "quant,task,score,n\n"
+        + "".join(
+            f"{quant},{task},{score},2000\n"
+            for quant, score in (("F16", 0.8), ("Q2_K", 0.5))
+            for task in ("arc", "piqa")
+        )
+    )
+    analysis = analyse(read_files([file], reference="F16"))
+    (text,) = [claim["text"] for claim in analysis["claims"] if claim["text"].startswith("Of 1 quant compared")]
+    assert "1 is worse on at least one task, 0" in text
+
+
 @pytest.fixture(scope="module")
 def misled() -> dict:
     return analyse(tables(s4_misleading(np.random.default_rng(11), n=8000)))

@@ -6,7 +6,7 @@ found; a rank correlation names its n and its interval, or says that there is no
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from math import isclose, isnan, nan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,10 @@ def _summary(by_quant: Mapping[str, Sequence[Row]], reference: str, means: Colle
     alike = sum(found == {"equivalent"} for found in judged)
     undecided = sum(not found & {"worse", "better"} for found in judged) - alike
     tasks = {row["task"] for row in tested}
-    where = "at least one task or on the mean of the tasks" if tasks.intersection(means) else f"{next(iter(tasks))}"
+    if tasks.intersection(means) and tasks.difference(means):
+        where = "at least one task or on the mean of the tasks"
+    else:
+        where = "at least one task" if len(tasks) > 1 else min(tasks)
     text = (
         f"Of {_counted(len(judged), 'quant')} compared with {reference}, {worse} {_is(worse)} worse on {where}, "
         f"{better} {_is(better)} better, "
@@ -179,11 +182,7 @@ def _proxy_claim(found: Mapping[str, Row], row: Row, p_adj: float, influences: S
     coefficients += [f"Kendall τ {coefficient(tau['rho'])}"] if not isnan(tau["rho"]) else []
     shown = limits(rho)
     tested = "no test" if isnan(p_adj) else f"Holm p {p_value(p_adj)}"
-    # Where a task is left out, influence is over another mean of tasks than this ρ.
-    alone = [
-        each for each in influences
-        if each["flag"] and all(each[key] == row[key] for key in SAME) and isclose(each["rho"], rho["rho"])
-    ]  # fmt: skip
+    alone = [each for each in influences if each["flag"] and all(each[key] == row[key] for key in SAME)]
     without = "".join(f"; without {each['quant']} ρ is {coefficient(each['rho_without'])}" for each in alone[:3])
     found_text = f"over all quants: {', '.join((*coefficients, shown, tested))}; {reading}{without}"
     text = f"{name[0].upper()}{name[1:]} and {where}, {found_text if coefficients else '; '.join(rho['notes'])}."

@@ -65,9 +65,11 @@ async def measure_forced(plan: Plan, arm: Arm, artifact_id: str, serving: Servin
     for proxy in forced_missing(plan, arm, artifact_id, store):
         try:
             row = await _forced(plan, arm, proxy, serving, store, told)
-        except ServerError:
+        except StoreError:
             raise
         except (MachineError, SpecError) as error:
+            if isinstance(error, ServerError) and error.kind != "refused":
+                raise
             problems.append(str(error))
         else:
             store.put_proxy(artifact_id, proxy_id(plan, arm, proxy), asdict(row))

@@ -85,7 +85,7 @@ def _quant(path: Path, row: Mapping[Hashable, Any], quants: Sequence[Listed]) ->
 
 
 def _row(path: Path, found: Mapping[Hashable, Any], listed: Mapping[Hashable, Any], quant: Listed) -> ProxyRow:
-    known = {field.name for field in fields(ProxyRow)} - {"tool", "corpus", "notes"}
+    known = {field.name for field in fields(ProxyRow)} - {"tool", "notes"}
     # NaN, which is not equal to itself, is a cell without a number.
     values = {str(name): value for name, value in found.items() if name in known and value == value}  # noqa: PLR0124
     values |= {name: int(values[name]) for name in ("ctx", "chunks", "n_tokens") if name in values}
@@ -93,4 +93,4 @@ def _row(path: Path, found: Mapping[Hashable, Any], listed: Mapping[Hashable, An
     size = listed["size_bytes"]
     if quant.size_bytes and abs(size / quant.size_bytes - 1) > 0.02:
         notes.append(f"the table says {size / 1e9:.3f} GB, the file has {quant.size_bytes / 1e9:.3f}: another file?")
-    return ProxyRow(tool="table", corpus=found["corpus"], notes=tuple(notes), **values)
+    return ProxyRow(tool="table", notes=tuple(notes), **values)

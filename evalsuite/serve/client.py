@@ -312,7 +312,7 @@ class Endpoint:
             try:
                 yield
             except (ServerGoneError, openai.APIConnectionError) as error:
-                self.broke = not isinstance(error, openai.APITimeoutError)
+                self.broke = self.broke or not isinstance(error, openai.APITimeoutError)
                 raise
 
     async def _send(
