@@ -147,7 +147,7 @@ def test_chunks_tell_how_many_tokens_they_have(bench: Bench):
     for quant, rows in tables.chunks.groupby("quant"):
         assert np.average(rows["kld"], weights=rows["n_tokens"]) == pytest.approx(measured.loc[quant, "kld_mean"])
         assert rows["n_tokens"].sum() == measured.loc[quant, "n_tokens"]
-    assert tables.chunks["n_tokens"].nunique() > 1
+    assert len(set(tables.chunks["n_tokens"])) > 1
     assert uncounted["n_tokens"].isna().all()
     pd.testing.assert_frame_equal(uncounted.drop(columns="n_tokens"), tables.chunks.drop(columns="n_tokens"))
 
