@@ -299,18 +299,21 @@ def test_undefined_proxy_is_a_dash(bench: Bench, capsys: pytest.CaptureFixture[s
 
 
 def test_imatrix_is_told(tmp_path: Path):
-    """File, data set and counts of the matrix come from the header, with a note where llama-quantize cut a name."""
+    """File, data set and counts of the matrix come from the header, with a note where llama-quantize cut a name.
+
+    A count that is no number is no count.
+    """
     writer = gguf.GGUFWriter(tmp_path / "q.gguf", "llama")
     writer.add_string("quantize.imatrix.file", "x" * 127)
     writer.add_string("quantize.imatrix.dataset", "calibration.txt")
     writer.add_int32("quantize.imatrix.entries_count", 210)
-    writer.add_int32("quantize.imatrix.chunks_count", 8)
+    writer.add_string("quantize.imatrix.chunks_count", "many")
     writer.add_tensor("token_embd.weight", np.zeros((1, 1), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     assert read_gguf([tmp_path / "q.gguf"]).imatrix == {
-        "file": "x" * 127, "dataset": "calibration.txt", "chunks": 8, "entries": 210, "notes": ["file is cut at 127 bytes"],
+        "file": "x" * 127, "dataset": "calibration.txt", "chunks": None, "entries": 210, "notes": ["file is cut at 127 bytes"],
     }  # fmt: skip
     assert read_gguf([toy_gguf(tmp_path / "plain.gguf")]).imatrix is None
