@@ -62,7 +62,7 @@ def make_tables(rng: np.random.Generator, quants: int, tasks: int, samples: int,
     items = items.assign(repeat=0, outcome=pd.Categorical(["ok"] * len(items)), cluster=None, answer=None, output=None)
     texts = [f"text {index}" for index in range(-(-proxies // 3))]
     chunks = pd.DataFrame([
-        (name, text, "forced", chunk, 3 + hurt, hurt, hurt * noise, np.sqrt(hurt) * noise, 1 - hurt * noise)
+        (name, text, "forced", chunk, 3 + hurt, hurt, hurt * noise, np.sqrt(hurt) * noise, 1 - hurt * noise, 255)
         for text in texts for name, hurt in zip(names, damage, strict=True)
         for chunk, noise in enumerate(np.exp(0.3 * rng.standard_normal(64)))
     ], columns=list(CHUNK_COLUMNS))  # fmt: skip
