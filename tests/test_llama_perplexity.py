@@ -27,10 +27,9 @@ from evalsuite.proxy.llama_perplexity import (
     run_base,
     run_groups,
     run_kld,
-    scored_tokens,
 )
 from evalsuite.proxy.programs import Tool
-from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, maximum_se, mean_se, quantile_se
+from evalsuite.proxy.records import ChunkMeans, ProxyRow, chunk_se, maximum_se, mean_se, quantile_se, scored_tokens
 
 GOLD = Path(__file__).parent / "gold" / "llama-perplexity"
 Q4_0 = (GOLD / "Q4_0.log").read_text(encoding="utf-8")

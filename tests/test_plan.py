@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,10 @@ def test_imatrix_is_told(tmp_path: Path):
         "file": "x" * 127, "dataset": "calibration.txt", "chunks": None, "entries": 210, "notes": ["file is cut at 127 bytes"],
     }  # fmt: skip
     assert read_gguf([toy_gguf(tmp_path / "plain.gguf")]).imatrix is None
+
+
+def test_a_plan_needs_neither_tables_nor_servers():
+    """Reading a plan imports no pandas and nothing that starts processes: `check` of a sweep without tables is quick."""
+    code = "import sys, evalsuite.plan; print(*{'pandas', 'evalsuite.serve.process'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -22,7 +22,17 @@ import numpy as np
 
 from evalsuite.errors import MachineError, SpecError
 from evalsuite.proxy.programs import Tool, run_tool
-from evalsuite.proxy.records import TAIL, ChunkMeans, ProxyRow, chunk_se, finite, maximum_se
+from evalsuite.proxy.records import (
+    FEWEST_TOKENS,
+    TAIL,
+    ChunkMeans,
+    ProxyRow,
+    check_groups,
+    chunk_se,
+    finite,
+    maximum_se,
+    scored_tokens,
+)
 from evalsuite.serve.process import error_lines
 
 Progress = Callable[[int, int], None]
@@ -47,8 +57,6 @@ _PLANNED = re.compile(r"over (\d+) chunks, n_ctx=(\d+)")
 _CARRIED_ON = re.compile(r"inconsistent vocabulary.*|has been computed with .* Increase it with -c.*")
 _TOO_SHORT = re.compile(r"you need at least (\d+) tokens[\s\S]*tokenizes to only (\d+) tokens")
 _QUANTILES = {"kld_median": "Median KLD", "kld_p99": "99.0% KLD", "kld_p999": "99.9% KLD"}
-FEWEST_TOKENS = 100
-"""Scored tokens below which there are rows but no final blocks."""
 _FEWEST_BEYOND = 2  # tokens of a group beyond a quantile whose error its groups tell
 
 _HEADER, _MAGIC = struct.Struct("<8sIii"), b"_logits_"
@@ -67,11 +75,6 @@ class Printout:
     rows: tuple[tuple[float, ...], ...]
     statistics: Mapping[str, tuple[float, float | None]]
     problems: tuple[str, ...]
-
-
-def scored_tokens(ctx: int) -> int:
-    """Return how many tokens of a chunk are scored: all that follow a token of its second half."""
-    return ctx - 1 - ctx // 2
 
 
 def parse(stdout: str, stderr: str = "") -> Printout:
@@ -237,16 +240,6 @@ def read_base(base: Path) -> tuple[int, int, int]:
     if size != expected:
         raise MachineError(f"{base}: {size} bytes instead of {expected}: incomplete. Delete it and run again.")
     return ctx, n_vocab, chunks
-
-
-def check_groups(chunks: int, groups: int, ctx: int) -> None:
-    """Raise SpecError where a group of chunks would have too few tokens for llama-perplexity's statistics."""
-    n_scored = chunks // groups * scored_tokens(ctx)
-    if groups > 1 and n_scored < FEWEST_TOKENS:
-        raise SpecError(
-            f"{groups} groups of {chunks} chunks have {n_scored} scored tokens each, and llama-perplexity tells too little of "
-            f"fewer than {FEWEST_TOKENS}. Use fewer `groups`, more `chunks` or a longer text."
-        )
 
 
 def copy_chunks(base: Path, part: Path, first: int, end: int) -> None:

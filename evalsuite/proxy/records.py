@@ -1,4 +1,4 @@
-"""What a proxy measurement is, whichever tool made it, and the standard errors that chunks of text allow."""
+"""What a proxy measurement is, whichever tool made it, and what chunks of text allow: their tokens, standard errors."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from evalsuite.errors import SpecError
+
 TAIL = {"kld_median": 0.5, "kld_p99": 0.99, "kld_p999": 0.999}
 """The quantiles of KLD that have a standard error."""
+
+FEWEST_TOKENS = 100
+"""Scored tokens below which llama-perplexity prints rows but no final blocks."""
 
 
 class ChunkMeans(NamedTuple):
@@ -73,6 +78,21 @@ class ProxyRow:
     tg_tps_se: float | None = None
     chunk_means: tuple[ChunkMeans, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def scored_tokens(ctx: int) -> int:
+    """Return how many tokens of a chunk are scored: all that follow a token of its second half."""
+    return ctx - 1 - ctx // 2
+
+
+def check_groups(chunks: int, groups: int, ctx: int) -> None:
+    """Raise SpecError where a group of chunks would have too few tokens for llama-perplexity's statistics."""
+    n_scored = chunks // groups * scored_tokens(ctx)
+    if groups > 1 and n_scored < FEWEST_TOKENS:
+        raise SpecError(
+            f"{groups} groups of {chunks} chunks have {n_scored} scored tokens each, and llama-perplexity tells too little of "
+            f"fewer than {FEWEST_TOKENS}. Use fewer `groups`, more `chunks` or a longer text."
+        )
 
 
 def chunk_se(chunks: Sequence[ChunkMeans]) -> ChunkMeans:

@@ -3,13 +3,15 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from evalsuite.errors import SpecError, did_you_mean
+from evalsuite.importer.facts import read_facts
+from evalsuite.importer.files import read_grids
+from evalsuite.importer.quants import told
+from evalsuite.importer.read import read_files
 from evalsuite.proxy.records import ProxyRow
-
-if TYPE_CHECKING:
-    from evalsuite.tables import Tables
+from evalsuite.tables import Tables
 
 
 class Listed(Protocol):
@@ -54,14 +56,8 @@ def read_rows(path: Path, quants: Sequence[Listed]) -> dict[str, list[ProxyRow]]
     return rows
 
 
-def _tables(path: Path) -> "Tables":
+def _tables(path: Path) -> Tables:
     """Read a table; which of its quants the importer takes for its reference does not matter here."""
-    # pandas is slow to import, and most sweeps have no table.
-    from evalsuite.importer.facts import read_facts  # noqa: PLC0415
-    from evalsuite.importer.files import read_grids  # noqa: PLC0415
-    from evalsuite.importer.quants import told  # noqa: PLC0415
-    from evalsuite.importer.read import read_files  # noqa: PLC0415
-
     if path.is_dir():
         return read_files([path])
     labels = [fact.label for grid in read_grids(path, path.name) for fact in read_facts(grid)[0]]

@@ -19,6 +19,7 @@ from evalsuite.demo import NOTE, fetch_model
 from evalsuite.errors import EvalsuiteError, MachineError, SpecError
 from evalsuite.ladder import make_reference
 from evalsuite.serve.llama_cpp import find_llama_cpp
+from evalsuite.wheels import fetch_wheel
 
 HERE = Path(__file__).parent
 
@@ -96,12 +97,7 @@ def rows(text: str) -> list[dict[str, Any]]:
 
 def bfcl(folder: Path, name: str) -> list[dict[str, Any]]:
     """Return questions of BFCL v4 with `functions` and the right `calls`, out of the wheel."""
-    if not list(folder.glob("*.whl")):
-        folder.mkdir(parents=True)
-        (folder / "requirements.txt").write_text(f"{BFCL}\n", "utf-8")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-        subprocess.run([*pip, "-r", folder / "requirements.txt"], check=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    with zipfile.ZipFile(next(folder.glob("*.whl"), None) or fetch_wheel(BFCL, folder)) as wheel:
         asked, right = (
             rows(wheel.read(f"bfcl_eval/data/{below}BFCL_v4_{name}.json").decode("utf-8"))
             for below in ("", "possible_answer/")
