@@ -330,7 +330,8 @@ def _show_task(name: str, data: list[str] | None, *, as_json: bool) -> None:
             "task": task.name, "version": task.version, "title": task.title, "description": task.description,
             "chance": task.chance, "n": len(task.samples), "signature": task.signature, "notes": task.notes,
             "sample": {
-                "sample_id": first.sample_id, "prompt": first.prompt, "choices": first.choices, "target": first.target
+                "sample_id": first.sample_id, "prompt": first.prompt, "choices": first.choices, "target": first.target,
+                "tools": first.metadata.get("tools", ()),
             },
         })  # fmt: skip
         return
@@ -338,6 +339,8 @@ def _show_task(name: str, data: list[str] | None, *, as_json: bool) -> None:
     typer.echo("\n".join([task.description, *task.notes]))
     turns = first.prompt if not isinstance(first.prompt, str) else ({"role": "text", "content": first.prompt},)
     shown = "\n".join(f"[{turn['role']}] {turn.get('content') or turn.get('tool_calls')}" for turn in turns)
+    for tool in first.metadata.get("tools", ()):
+        shown += f"\n[tool] {json.dumps(tool['function'], ensure_ascii=False)}"
     typer.echo(f"\n{first.sample_id}\n{shown}\nchoices: {list(first.choices)}\ntarget: {first.target!r}")
 
 

@@ -25,8 +25,11 @@ def text_sha256(text: str) -> str:
 
 
 def request_json(request: Request) -> dict[str, Any]:
-    """Return a request with all its samplers as plain JSON values, its kind included."""
-    return {"kind": type(request).__name__.lower(), **asdict(request)}
+    """Return a request with all its samplers as plain JSON values, its kind included; `stream` only where it is so."""
+    fields = asdict(request)
+    if fields.get("stream") is False:  # keys from before there was such a field stay what they are
+        del fields["stream"]
+    return {"kind": type(request).__name__.lower(), **fields}
 
 
 def seed_of(master: int, sample_id: str, repeat: int) -> int:

@@ -71,6 +71,7 @@ class Generate:
     """Write an answer. A conversation goes to `/v1/chat/completions`, raw text to `/completion`.
 
     `stop` cuts raw text on the server and conversations afterwards, since a stop string may fire inside the reasoning.
+    `stream` has the answer to a conversation sent in pieces.
     """
 
     prompt: Prompt
@@ -78,6 +79,7 @@ class Generate:
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def _write(folder: Path, layout: str) -> Path:
         case "jsonl":
             (folder / "test.jsonl").write_bytes(LINES)
         case "gzip":
-            (folder / "test_first.jsonl.gz").write_bytes(gzip.compress(LINES))
+            (folder / "test_first.jsonl.gz").write_bytes(gzip.compress(LINES, mtime=0))
         case "json":
             (folder / "test.json").write_text(json.dumps(ROWS))
         case _:
@@ -65,7 +65,7 @@ def test_other_row_counts_are_noted(tmp_path: Path):
         ("test.jsonl", LINES[:-5], "test.jsonl:2: not JSON"),
         ("test.jsonl", b"[1]\n", "test.jsonl:1: an object was expected, got list"),
         ("test.jsonl", b"\n", "holds no rows"),
-        ("test.jsonl.gz", gzip.compress(LINES)[:-12], "damaged or cut short"),
+        ("test.jsonl.gz", gzip.compress(LINES, mtime=0)[:-12], "damaged or cut short"),
         ("test.jsonl.gz", LINES, "damaged or cut short"),
         ("test.parquet", b"PAR1 nothing", "damaged or cut short"),
         ("other.jsonl", LINES, "no split 'test'"),

@@ -45,7 +45,9 @@ TEXTS = [
 """Fifty continuations: words, blanks, other scripts, characters of several tokens, an end token."""
 
 
-def with_endpoint(model: Path, use: Coroutine[Any, Any, T] | Any, llama_cpp: LlamaCpp | None = None) -> Any:
+def with_endpoint(
+    model: Path, use: Coroutine[Any, Any, T] | Any, llama_cpp: LlamaCpp | None = None, template: Path | None = None
+) -> Any:
     """Serve a model, call `use` with its endpoint, and stop the server."""
     found = llama_cpp or find_llama_cpp(Path("embedded"))
 
@@ -55,7 +57,7 @@ def with_endpoint(model: Path, use: Coroutine[Any, Any, T] | Any, llama_cpp: Lla
         process = ServerProcess(found.server, model.parent / "test.log")
         profile = profiles()["ci"]
         process.spawn(arguments(
-            profile, model=model, host=process.host, port=0, alias=process.alias, kv_cache="f16", template=None, seed=1
+            profile, model=model, host=process.host, port=0, alias=process.alias, kv_cache="f16", template=template, seed=1
         ))  # fmt: skip
         try:
             address = await process.ready(size)

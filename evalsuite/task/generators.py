@@ -1,4 +1,4 @@
-"""The demo's tasks, written by seeded generators from word lists of our own; same seed, same samples."""
+"""Tasks of our own, most of them for the demo, by seeded generators from word lists; same seed, same samples."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ import yaml
 
 from evalsuite.errors import SpecError
 from evalsuite.records import Sample
+from evalsuite.task.tool_calls.scenarios import scenarios
 
 Generator = Callable[[Mapping[str, Any], Traversable], list[Sample]]
 """Makes samples of a task file's `generator` mapping (seed, size, words, and keys of its own) and the task's folder."""
@@ -112,6 +113,7 @@ GENERATORS: Mapping[str, Generator] = {
     "cloze": cloze,
     "recall": recall,
     "extraction": extraction,
+    "scenarios": scenarios,
 }
 
 

@@ -23,6 +23,23 @@ def generate(*, max_tokens: int | None, stop: tuple[str, ...]) -> Solver:
     return solve
 
 
+def tool_calls(*, max_tokens: int | None = None, tool_choice: str = "auto", stream: bool = False) -> Solver:
+    """Let the model write with the tools of `sample.metadata["tools"]` at hand; a sample without tools is asked without.
+
+    `tool_choice` is `auto`, or `required`, with which the server forces a call by a grammar and so hides damage to the
+    form. `stream` has the answer sent in pieces.
+    """
+
+    def solve(sample: Sample, sampling: Sampling) -> Dialogue:
+        tokens = sampling.max_tokens if max_tokens is None else min(max_tokens, sampling.max_tokens)
+        tools = tuple(sample.metadata["tools"])
+        choice = tool_choice if tools else None
+        bounded = replace(sampling, max_tokens=tokens)
+        return (yield (Generate(sample.prompt, bounded, tools=tools, tool_choice=choice, stream=stream),))
+
+    return solve
+
+
 def choose(sample: Sample, _sampling: Sampling) -> Dialogue:
     """Ask for the exact probability of each choice, each of which is one token."""
     return (yield (Choose(sample.prompt, sample.choices),))

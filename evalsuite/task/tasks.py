@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,8 @@ from evalsuite.task.code.records import Exam, Judged
 from evalsuite.task.datasets import DatasetEntry, read_dataset
 from evalsuite.task.generators import GENERATORS
 from evalsuite.task.scorers import LENGTHS, SCORERS, exact, score_choice, score_greedy
-from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate
+from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate, tool_calls
+from evalsuite.task.tool_calls.scorer import score_tool_calls
 
 EXAMS: Mapping[str, Exam] = {exam.name: exam for exam in (FUNCTIONS, LIVECODEBENCH)}
 """What judges programs, by the name that a task file gives as its scorer."""
@@ -38,7 +39,8 @@ class Task:
 
     `samples` stand in nested order: the first n are the fixed, stratified subset of size n. `chance` is the expected score
     of guessing, None where it is not known. `signature` names the samples, the solver and the scorer, `notes` say what
-    differs from the published data. Where the answers are programs, `exam` judges them.
+    differs from the published data. `reads` are the outcomes that the scorer sees. Where the answers are programs, `exam`
+    judges them. `groups` are means over strata, each with its weight, by name.
     """
 
     name: str
@@ -51,7 +53,9 @@ class Task:
     scorer: Callable[[Sample, tuple[Output, ...]], Score]
     signature: str
     notes: tuple[str, ...] = ()
+    reads: frozenset[Outcome] = frozenset({Outcome.OK, Outcome.TRUNCATED})
     exam: Exam | None = None
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def task_id(self) -> str:
@@ -59,14 +63,21 @@ class Task:
         return f"{self.name}@{self.version}"
 
     def score(self, sample: Sample, outputs: tuple[Output, ...], judged: Judged | None = None) -> Score:
-        """Score the outputs of one sample; an empty answer, an overflow or a malformed call earns 0 under its own name.
+        """Score the outputs of one sample; an outcome that the scorer does not read earns 0 under its own name.
 
         `judged` is the verdict on the program of the answer, of a task with an exam.
         """
         for output in outputs:
-            if output.outcome not in {Outcome.OK, Outcome.TRUNCATED}:
+            if output.outcome not in self.reads:
                 return Scored(0.0, output.outcome)
         return self.scorer(sample, outputs) if self.exam is None else score_program(outputs[-1], judged)
+
+
+_SCORERS_OF: Mapping[str, Sequence[str]] = {
+    "generate": (*SCORERS, *EXAMS), "tool_calls": ("tool_calls",),
+    "choose": (*LENGTHS,), "loglikelihood": (*LENGTHS, "greedy"),
+}  # fmt: skip
+"""The scorers of each solver."""
 
 
 class TaskFile(BaseModel):
@@ -78,7 +89,7 @@ class TaskFile(BaseModel):
     title: str = ""
     description: str = ""
     licence: str = ""
-    solver: Literal["generate", "choose", "loglikelihood"]
+    solver: Literal["generate", "tool_calls", "choose", "loglikelihood"]
     scorer: str
     chance: Annotated[float, Field(ge=0, lt=1)] | None = None
     data: str | None = None
@@ -87,6 +98,9 @@ class TaskFile(BaseModel):
     builder: Mapping[str, Any] | None = None
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     stop: tuple[str, ...] = ()
+    tool_choice: Literal["auto", "required"] | None = None
+    stream: bool = False
+    groups: Mapping[str, Mapping[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskFile":
@@ -96,11 +110,13 @@ class TaskFile(BaseModel):
             raise ValueError(
                 "`dataset` and `builder` belong together: where the rows are, and what makes samples of them"
             )
-        scorers: Iterable[str] = (*SCORERS, *EXAMS) if self.solver == "generate" else (*LENGTHS, "greedy")
+        scorers = _SCORERS_OF[self.solver]
         if self.scorer not in scorers:
             raise ValueError(
                 f"no scorer named {self.scorer!r} for `{self.solver}`.{did_you_mean(self.scorer, scorers)}"
             )
+        if (self.tool_choice is not None or self.stream) and self.solver != "tool_calls":
+            raise ValueError("`tool_choice` and `stream` belong to `solver: tool_calls`")
         for kind, entry, known in (("generator", self.generator, GENERATORS), ("builder", self.builder, BUILDERS)):
             if entry is not None and entry.get("name") not in known:
                 name = str(entry.get("name"))
@@ -133,26 +149,33 @@ def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
             samples = BUILDERS[read.builder["name"]](dataset, read.builder)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise SpecError(
-                f"{data or read.dataset.hub}: not the layout of {read.name}: {type(error).__name__}: {error}. "
+                f"{data or read.name}: not the layout of {read.name}: {type(error).__name__}: {error}. "
                 f"evalsuite tasks {read.name} says what is expected."
             ) from error
         revision, notes = dataset.sha256, dataset.notes
     elif read.generator is not None and data is None:
         samples = GENERATORS[read.generator["name"]](read.generator, folder)
     else:
-        samples = _read_samples(data or folder / str(read.data), choosing=read.solver != "generate")
+        samples = _read_samples(data or folder / str(read.data), choosing=read.solver in {"choose", "loglikelihood"})
     ids = {sample.sample_id for sample in samples}
     if len(ids) != len(samples):
         raise SpecError(f"{file}: {len(samples) - len(ids)} samples repeat the id of another. Give each its own.")
-    identity = [[s.sample_id, s.prompt, s.choices, s.target] for s in samples]
-    how = {"solver": read.solver, "scorer": read.scorer, "max_tokens": read.max_tokens, "stop": read.stop}
+    identity = [[s.sample_id, s.prompt, s.choices, s.target, *(s.metadata.get("tools") or ())] for s in samples]
+    how: dict[str, Any] = {
+        "solver": read.solver,
+        "scorer": read.scorer,
+        "max_tokens": read.max_tokens,
+        "stop": read.stop,
+    }
     how |= {"revision": revision} if revision else {}
+    how |= {"tool_choice": read.tool_choice, "stream": read.stream} if read.solver == "tool_calls" else {}
     return Task(
         name=read.name, version=str(read.version), title=read.title or read.name, description=read.description,
         chance=_chance(samples) if read.chance is None else read.chance, samples=nested(samples),
         solve=_solver(read), scorer=_scorer(read),
         signature=content_id("task", {"name": read.name, "version": read.version, "samples": identity, **how}),
-        notes=notes, exam=EXAMS.get(read.scorer),
+        notes=notes, exam=EXAMS.get(read.scorer), groups=read.groups,
+        reads=frozenset(Outcome) if read.solver == "tool_calls" else Task.reads,
     )  # fmt: skip
 
 
@@ -291,6 +314,8 @@ def _read_samples(file: Traversable, *, choosing: bool) -> list[Sample]:
 
 
 def _solver(task: TaskFile) -> Solver:
+    if task.solver == "tool_calls":
+        return tool_calls(max_tokens=task.max_tokens, tool_choice=task.tool_choice or "auto", stream=task.stream)
     return generate(max_tokens=task.max_tokens, stop=task.stop) if task.solver == "generate" else SOLVERS[task.solver]
 
 
@@ -298,6 +323,8 @@ def _scorer(task: TaskFile) -> Callable[[Sample, tuple[Output, ...]], Score]:
     if task.solver == "generate":
         scorer = SCORERS.get(task.scorer, exact)  # an exam's verdict stands in its place
         return lambda sample, outputs: scorer(sample, outputs[-1])
+    if task.scorer == "tool_calls":
+        return lambda sample, outputs: score_tool_calls(sample, outputs[-1])
     if task.scorer == "greedy":
         return score_greedy
     if task.solver == "choose":
