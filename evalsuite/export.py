@@ -26,6 +26,11 @@ def read_tables(store: Store) -> Tables:
     ]  # fmt: skip
     items = pd.DataFrame(store.items(), columns=columns)
     items["score"] = items["score"].astype(float)
+    facts = store.get_meta("samples") or {}
+    items["facts"] = [
+        facts.get(task, {}).get(sample) for task, sample in zip(items["task"], items["sample_id"], strict=True)
+    ]
+    items["stratum"] = [each["stratum"] if each else None for each in items["facts"]]
     tasks = pd.DataFrame(store.get_meta("tasks"))
     tasks["chance"] = tasks["chance"].astype(float)
     items["margin"] = items["margin"].astype(float).replace([np.inf, -np.inf], np.nan)
@@ -48,7 +53,7 @@ def export(store: Store, folder: Path) -> list[Path]:
     tables = read_tables(store)
     folder.mkdir(parents=True, exist_ok=True)
     quants = tables.quants.set_index("quant")
-    items = tables.items.drop(columns=["metrics", "reason"])
+    items = tables.items.drop(columns=["metrics", "reason", "facts"])
     items.insert(1, "provider", items["quant"].map(quants["provider"]))
     per_item = items.groupby(["quant", "provider", "task", "sample_id"], sort=False, dropna=False)["score"].mean()
     grouped = per_item.groupby(level=["quant", "provider", "task"], sort=False, dropna=False)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from importlib.resources.abc import Traversable
 from itertools import product
 from pathlib import Path
@@ -19,7 +20,11 @@ from evalsuite.serve.launch import Profile, launch_settings, read_profile
 from evalsuite.shipped import shipped
 from evalsuite.spec import PROXY_KEYS, ProxyEntry, QuantEntry, Sweep, TaskEntry, read_text
 from evalsuite.store import Store
+from evalsuite.task.room import ROUGH, Room, fits, prompt_text
 from evalsuite.task.tasks import Task, expand, load
+
+_LONGEST, _ANSWER = 16, 512
+"""How many prompts are held against the context, and the tokens that are advised beside them for an answer."""
 
 KV_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
@@ -121,12 +126,13 @@ class Plan:
 
 def make_plan(
     sweep: Sweep, *, base: Path, store: Store, build_id: str, say: Callable[[str], None] = lambda _: None,
-    data: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None, count: Callable[[Quant, Sequence[str]], list[int]] | None = None,
 ) -> Plan:  # fmt: skip
-    """Check everything that can be checked without a server, and lay out the work.
+    """Check everything that can be checked before quants are served, and lay out the work.
 
     `base` is the folder that the sweep's paths are relative to, itself absolute; `data` replaces task data by task name;
-    `say` is told what is being read. Templates and texts are copied into the store's folder. Raises SpecError; problems of
+    `say` is told what is being read, `count` counts the tokens of texts as the server of a quant does; without it prompts are
+    sized by rule of thumb. Templates and texts are copied into the store's folder. Raises SpecError; problems of
     several quants are told together.
     """
     profile = read_profile(sweep.server, base)
@@ -139,12 +145,25 @@ def make_plan(
     _check_context(profile, [reference, *others])
     out = store.folder.absolute()
     arms = _arms([reference, *others], sweep, base, out)
+    room = replace(ROUGH, n_ctx=profile.ctx) if count is None else Room(profile.ctx, partial(count, reference))
     tasks = []
     for entry in entries:
         say(f"reading task {entry.task}")
-        tasks.append(PlannedTask(load(entry, base=base, extra=extra), entry.repeats))
+        tasks.append(PlannedTask(load(entry, base=base, extra=extra, room=room), entry.repeats))
+        _check_room(tasks[-1].task, room)
     proxies = _proxies(sweep, [reference, *others], [planned.task for planned in tasks], profile, base, out)
     return Plan(sweep, arms, tuple(tasks), proxies, profile, build_id, out)
+
+
+def _check_room(task: Task, room: Room) -> None:
+    """Refuse a task whose prompts do not fit the context; the longest in bytes stand for all."""
+    longest = sorted(task.samples, key=lambda sample: len(prompt_text(sample.prompt)), reverse=True)[:_LONGEST]
+    if over := [sample for sample in longest if not fits(sample.prompt, room, answer=1)]:
+        tokens = max(room.count_tokens([prompt_text(sample.prompt) for sample in over]))
+        raise SpecError(
+            f"{task.name}: prompts of up to {tokens} tokens do not fit a slot of {room.n_ctx}. Set `server: {{ctx: …}}` to at "
+            f"least {-(-(tokens + _ANSWER) // 256) * 256}, or leave the task out."
+        )
 
 
 def file_stamp(paths: Sequence[Path]) -> Stamp | None:

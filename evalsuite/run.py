@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from evalsuite.errors import EvalsuiteError, MachineError, ServerError, SpecError, StoreError
-from evalsuite.identity import answer_key, ask_key, content_id, request_json
+from evalsuite.identity import answer_key, ask_key, canonical_json, content_id, request_json
 from evalsuite.plan import Arm, Plan, file_stamp
 from evalsuite.proxy.measure import forced_missing, measure_forced
 from evalsuite.records import Generate, Outcome, Output, Request, Sample
@@ -325,11 +325,12 @@ def _serve_id(store: Store, arm: Arm, plan: Plan, launch: Mapping[str, Any], end
 async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], asked: Asked) -> list[str]:
     """Ask every sample, as many side by side as keep the slots busy; return the tasks that the server refused.
 
-    Those that are answered with a text come first: the last answers are short ones then, and all slots end together.
+    Those that are answered with a text come first: the last answers are short ones then, and all slots end together. Within
+    these, prompts that begin alike stand together, so that a server with a prompt cache reads what they share once.
     """
     progress = session.progress
     endpoint = await asked.serving.ready()
-    queue = iter(sorted(remaining, key=lambda question: not _writes(session.plan, question)))
+    queue = iter(sorted(remaining, key=lambda question: _turn(session.plan, question)))
     stopped: Counter[str] = Counter()
     started = time.monotonic()
 
@@ -460,8 +461,12 @@ async def _keep(
     asked.serving.progressed()
 
 
-def _writes(plan: Plan, question: Question) -> bool:
-    return any(isinstance(request, Generate) for request in next(_dialogue(plan, question), ()))
+def _turn(plan: Plan, question: Question) -> tuple[bool, str]:
+    """Return what questions are ordered by; templates put tools in front."""
+    first = next(iter(next(_dialogue(plan, question), ())), None)
+    tools = first.tools if isinstance(first, Generate) else ()
+    prompt = "" if first is None else first.prompt
+    return not isinstance(first, Generate), canonical_json([tools, prompt])
 
 
 def _dialogue(plan: Plan, question: Question) -> Dialogue:

@@ -9,7 +9,7 @@ import orjson
 from evalsuite.errors import MachineError
 from evalsuite.identity import content_id
 from evalsuite.plan import Arm, Plan
-from evalsuite.records import Outcome, Output, Scored
+from evalsuite.records import Outcome, Output, Sample, Scored
 from evalsuite.run import Progress, Question, Silent, outputs_of, questions
 from evalsuite.store import PlanRow, Store
 from evalsuite.task.code.grading import Submission, judge, submission
@@ -61,15 +61,25 @@ def score_plan(
             rows.append(_row(arm, question, score_key, score.outcome))
     store.replace_plan(rows, scores)
     store.put_meta("other_prompts", other_prompts(prompts, plan.reference.name))
+    store.put_meta("samples", {
+        planned.task.name: {sample.sample_id: _facts(sample) for sample in planned.task.samples} for planned in plan.tasks
+    })  # fmt: skip
     store.put_meta("tasks", [
         {
             "task": planned.task.name, "title": planned.task.title, "chance": planned.task.chance,
             "version": planned.task.version, "signature": planned.task.signature,
-            "description": planned.task.description, "n_planned": len(planned.task.samples) * planned.repeats,
+            "description": planned.task.description, "groups": planned.task.groups,
+            "n_planned": len(planned.task.samples) * planned.repeats,
         }
         for planned in plan.tasks
     ])  # fmt: skip
     return trouble
+
+
+def _facts(sample: Sample) -> dict[str, Any]:
+    """Return what of a sample is told beside its scores."""
+    known = {key: sample.metadata[key] for key in ("family", "length", "tokens", "depths") if key in sample.metadata}
+    return {"stratum": sample.stratum, **known}
 
 
 def _verdicts(

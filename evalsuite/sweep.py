@@ -13,6 +13,7 @@ from evalsuite.run import ArmResult, Progress, Silent, run
 from evalsuite.score import score_plan
 from evalsuite.serve.llama_cpp import LlamaCpp, build_id, find_llama_cpp
 from evalsuite.serve.serving import Patience
+from evalsuite.serve.tokenizer import Tokenizer
 from evalsuite.spec import read_sweep
 from evalsuite.store import Store
 from evalsuite.task.sandbox.backends import open_sandbox
@@ -62,7 +63,7 @@ def open_sweep(
     path: Path, store: Store, *, llama_cpp: Path | None = None, data: Mapping[str, str] | None = None,
     accept_changes: bool = False, remember: bool = True, progress: Progress | None = None,
 ) -> Sweep:  # fmt: skip
-    """Read a sweep and check it against everything that needs no server.
+    """Read a sweep and check it against everything that needs no model served.
 
     `llama_cpp` names the folder of a build, `data` replaces the data of tasks by name, and `accept_changes` goes on where
     the sweep was changed so that finished work no longer counts; what is only looked at is not to `remember` as the plan
@@ -70,10 +71,11 @@ def open_sweep(
     """
     said = progress or Silent()
     found = find_llama_cpp(llama_cpp)
-    plan = make_plan(
-        read_sweep(path), base=path.parent.absolute(), store=store, build_id=build_id(found), data=data,
-        say=lambda text: said.phase("checking", text),
-    )  # fmt: skip
+    with Tokenizer(found, store) as tokenizer:
+        plan = make_plan(
+            read_sweep(path), base=path.parent.absolute(), store=store, build_id=build_id(found), data=data,
+            say=lambda text: said.phase("checking", text), count=tokenizer.count,
+        )  # fmt: skip
     changes = check_unchanged(plan, store, accept=accept_changes, remember=remember)
     return Sweep(plan, store, found, tuple(changes))
 

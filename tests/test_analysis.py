@@ -17,7 +17,8 @@ from evalsuite.stats.proportion import wilson
 from evalsuite.tables import Tables
 
 KEYS = {
-    "schema", "header", "quants", "tasks", "proxies", "scores", "pairs", "correlations", "range_curves", "volume",
+    "schema", "header", "quants", "tasks", "proxies", "scores", "parts", "depths", "lengths",
+    "effective_lengths", "pairs", "correlations", "range_curves", "volume",
     "volume_correlations", "misleading", "agreement",
     "proxy_agreement", "proxy_comparison", "size_adjusted", "providers", "leak", "regret",
     "pareto", "influence", "task_disagreement", "flips", "gates", "claims", "notes",

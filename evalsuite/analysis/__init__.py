@@ -31,6 +31,7 @@ from evalsuite.analysis.items import TaskScores, task_scores
 from evalsuite.analysis.left_out import without
 from evalsuite.analysis.misleading import listed, misleading_rows
 from evalsuite.analysis.pairs import MEAN_OF_TASKS, pair_rows, published_rows, score_rows
+from evalsuite.analysis.parts import long_context_rows, part_rows
 from evalsuite.errors import SpecError
 from evalsuite.stats.resample import DRAWS, joint_bootstrap
 from evalsuite.tables import Tables
@@ -83,6 +84,8 @@ def analyse(tables: Tables, *, seed: int = 1, draws: int = DRAWS) -> dict[str, A
         "tasks": [_task_row(row, tasks) for row in tables.tasks.to_dict("records")],
         "proxies": _proxy_rows(tables.proxies, quants),
         "scores": scores,
+        "parts": part_rows(tables),
+        **long_context_rows(tables),
         "pairs": pairs,
         "correlations": correlations + subset_rows(columns, boards, equivalent, providers),
         "range_curves": range_rows(columns, boards),

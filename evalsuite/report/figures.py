@@ -72,6 +72,47 @@ def scatters(analysis: Row) -> list[Figure]:
     return figures
 
 
+def depth_maps(analysis: Row) -> list[Figure]:
+    """Return one map of depth × length a quant and long-context task, in the order of the quants."""
+    rows = analysis.get("depths") or ()
+    order = [row["quant"] for row in analysis["quants"]]
+    keys = sorted(
+        dict.fromkeys((row["task"], row["quant"]) for row in rows), key=lambda key: (key[0], order.index(key[1]))
+    )
+    return [
+        _depth_map(index, *key, [row for row in rows if (row["task"], row["quant"]) == key])
+        for index, key in enumerate(keys)
+    ]
+
+
+def _depth_map(index: int, task: str, quant: str, rows: Sequence[Row]) -> Figure:
+    shown = data(
+        {
+            "length": f"{row['length']:g}", "depth": f"{row['depth']:g}", "recall": points(row["value"]), "n": row["n"],
+            "low": points(row["low"]), "high": points(row["high"]),
+        }
+        for row in rows
+    )  # fmt: skip
+    lengths, depths = ([f"{value:g}" for value in sorted({row[key] for row in rows})] for key in ("length", "depth"))
+    axis = {"ticks": False, "domain": False, "labelAngle": 0}
+    base = alt.Chart(shown).encode(
+        x=alt.X("length:N", scale=alt.Scale(domain=lengths), title="length, share of the room", axis=alt.Axis(**axis)),
+        y=alt.Y("depth:N", scale=alt.Scale(domain=depths), title="depth", axis=alt.Axis(**axis)),
+        tooltip=[
+            "length:N", "depth:N", alt.Tooltip("recall:Q", format=".1f"), alt.Tooltip("low:Q", format=".1f"),
+            alt.Tooltip("high:Q", format=".1f"), alt.Tooltip("n:Q", title="needles"),
+        ],
+    )  # fmt: skip
+    shade = alt.Opacity("recall:Q", scale=alt.Scale(domain=[0, 100], range=[0.06, 0.9]), legend=None)
+    layers = alt.layer(
+        base.mark_rect(stroke=GREY, strokeOpacity=0.3, color=BLUE).encode(opacity=shade),
+        base.mark_text(fontSize=12).encode(text=alt.Text("recall:Q", format=".0f")),
+    )
+    heading = f"{task}, {quant}"
+    described = f"{heading}: recall in per cent at {len(lengths)} lengths and {len(depths)} depths."
+    return Figure(f"depths-{index}", heading, described, specification(layers, 34 * len(depths) + 20), group=heading)
+
+
 def _forest(index: int, task: str, rows: Sequence[Row], domain: Sequence[float]) -> Figure:
     shown = data(
         {

@@ -100,6 +100,22 @@ OUTLINES = (
         ),
     ),
     Outline(
+        "parts", "What the scores are made of",
+        "Where inside a task a quant loses: by stratum, by group, by other metrics of the same answers.",
+        (),
+        lambda analysis: [tables.part_table(analysis)],
+    ),
+    Outline(
+        "lengths", "Length and depth",
+        "What a quant still finds in a long prompt: the share of wanted values by how long the prompt is and where in it"
+        " they stand, over all families; a darker cell found more.",
+        (),
+        lambda analysis: [
+            tables.effective_table(_rows(analysis, "effective_lengths")), tables.length_table(_rows(analysis, "lengths")),
+        ],
+        figures.depth_maps,
+    ),
+    Outline(
         "against", "Proxies against tasks",
         "One point a quant. Bars are 95 % intervals, across ±1.96 standard errors where the tool gave one; the grey"
         " band is the reference, the dashed line the best fit that only falls, or only rises for size.",

@@ -63,6 +63,55 @@ def score_table(analysis: Mapping[str, Any]) -> Table:
     return table("scores", "Scores", caption, analysis["quants"] if scores else (), fields)
 
 
+def part_table(analysis: Mapping[str, Any]) -> Table:
+    """Return a row a part of a task with its mean for each quant."""
+    found = {(row["task"], row["kind"], row["part"], row["quant"]): row for row in analysis.get("parts") or ()}
+    rows = [{"task": name, "kind": kind, "part": part} for name, kind, part in dict.fromkeys(key[:3] for key in found)]
+    fields = [task(), words("kind", "kind"), words("part", "part")]
+    fields += [_part_field(row["quant"], found) for row in analysis["quants"]]
+    caption = (
+        "Mean score of each stratum, of groups of strata by the weights of their source, and the means of other metrics of"
+        " the same answers, each over those that have it. Intervals and n stand in the tooltips; nothing is corrected here."
+    )
+    return table("parts", "Parts of the tasks", caption, rows, fields)
+
+
+def _part_field(quant: str, found: Mapping[tuple[str, str, str, str], Row]) -> Field:
+    def cell(row: Row) -> Cell:
+        part = found.get((row["task"], row["kind"], row["part"], quant))
+        if part is None or part["value"] is None:
+            return Cell(ABSENT)
+        interval = "no interval" if part["low"] is None else limits(part["low"], part["high"], percent)
+        return Cell(percent(part["value"]), _key(part["value"]), hint=f"{interval}, n = {part['n']:,}")
+
+    return Field(Column(quant), cell)
+
+
+def length_table(rows: Sequence[Row]) -> Table:
+    """Return a row a quant × family × length of the long-context tasks."""
+    return table(
+        "lengths", "Recall by length", "Lengths are shares of the room that the served context leaves to a prompt.", rows,
+        (
+            words("quant", "quant"), task(), words("family", "family"), measure("length", "length"),
+            measure("tokens", "tokens", "median of the prompts", 0), share("recall", "value"),
+            span("95 % interval", "low", "high", percent), count("n", "n"), notes(),
+        ),
+    )  # fmt: skip
+
+
+def effective_table(rows: Sequence[Row]) -> Table:
+    """Return a row a quant × family with its effective length."""
+    return table(
+        "effective", "Effective length",
+        "The largest length up to which the recall stays at 85 % of that at the shortest length at least.", rows,
+        (
+            words("quant", "quant"), task(), words("family", "family"), measure("effective length", "value"),
+            span("shown – not refuted", "low", "high", decimals), measure("tokens", "tokens", "at that length", 0),
+            share("recall at the shortest", "recall"), count("n", "n"), notes(),
+        ),
+    )  # fmt: skip
+
+
 def pair_table(pairs: Sequence[Row]) -> Table:
     """Return a row a quant × task beside the reference."""
     return table(

@@ -225,6 +225,12 @@ class Endpoint:
             tokens = reply["tokens"]
             return [token["id"] for token in tokens], [isinstance(token["piece"], str) for token in tokens]
 
+    async def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, none put before it."""
+        reply = await self.post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        with _reading(reply):
+            return len(reply["tokens"])
+
     async def ask(self, request: Request, *, alone: bool = False) -> Answered:
         """Answer one request; raises ServerGoneError, DeadlineError or RefusedError."""
         try:

@@ -8,6 +8,7 @@ from evalsuite.task.code.functions import humaneval, mbpp
 from evalsuite.task.code.livecodebench import livecodebench
 from evalsuite.task.datasets import Dataset
 from evalsuite.task.easy_sets import arc, blimp, hellaswag, lambada, piqa
+from evalsuite.task.long_context.longbench import longbench
 from evalsuite.task.mathematics import gsm8k, math_500
 from evalsuite.task.mmlu_pro import mmlu_pro
 from evalsuite.task.tool_calls.bfcl import bfcl
@@ -17,5 +18,6 @@ Builder = Callable[[Dataset, Mapping[str, Any]], list[Sample]]
 
 BUILDERS: Mapping[str, Builder] = {
     "arc": arc, "bfcl": bfcl, "blimp": blimp, "gsm8k": gsm8k, "hellaswag": hellaswag, "humaneval": humaneval,
-    "lambada": lambada, "livecodebench": livecodebench, "math_500": math_500, "mbpp": mbpp, "mmlu_pro": mmlu_pro, "piqa": piqa,
+    "lambada": lambada, "livecodebench": livecodebench, "longbench": longbench, "math_500": math_500, "mbpp": mbpp,
+    "mmlu_pro": mmlu_pro, "piqa": piqa,
 }  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from evalsuite.records import Outcome, Output, Sample, Score, Scored
+from evalsuite.task.long_context.longbench import score_said_letter
+from evalsuite.task.long_context.recall import recall
 from evalsuite.task.mathematics import score_expression, score_number
 from evalsuite.task.mmlu_pro import score_letter
 
@@ -79,5 +81,5 @@ def json_fields(sample: Sample, output: Output) -> Scored:
 
 SCORERS: Mapping[str, Scorer] = {
     "exact": exact, "json_fields": json_fields, "expression": score_expression, "letter": score_letter,
-    "number": score_number,
+    "number": score_number, "recall": recall, "said_letter": score_said_letter,
 }  # fmt: skip

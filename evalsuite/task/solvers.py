@@ -32,7 +32,7 @@ def tool_calls(*, max_tokens: int | None = None, tool_choice: str = "auto", stre
 
     def solve(sample: Sample, sampling: Sampling) -> Dialogue:
         tokens = sampling.max_tokens if max_tokens is None else min(max_tokens, sampling.max_tokens)
-        tools = tuple(sample.metadata["tools"])
+        tools = tuple(sample.metadata.get("tools", ()))
         choice = tool_choice if tools else None
         bounded = replace(sampling, max_tokens=tokens)
         return (yield (Generate(sample.prompt, bounded, tools=tools, tool_choice=choice, stream=stream),))

@@ -23,12 +23,16 @@ from evalsuite.task.code.livecodebench import LIVECODEBENCH
 from evalsuite.task.code.records import Exam, Judged
 from evalsuite.task.datasets import DatasetEntry, read_dataset
 from evalsuite.task.generators import GENERATORS
+from evalsuite.task.long_context.samples import long_context_samples
+from evalsuite.task.room import ROUGH, Room, fits
 from evalsuite.task.scorers import LENGTHS, SCORERS, exact, score_choice, score_greedy
 from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate, tool_calls
 from evalsuite.task.tool_calls.scorer import score_tool_calls
 
 EXAMS: Mapping[str, Exam] = {exam.name: exam for exam in (FUNCTIONS, LIVECODEBENCH)}
 """What judges programs, by the name that a task file gives as its scorer."""
+LONG_CONTEXT = "long_context"
+"""The generator whose samples depend on the context they are asked in."""
 LM_EVAL = "lm-eval:"
 """Prefix of a task that lm-eval defines."""
 
@@ -100,6 +104,7 @@ class TaskFile(BaseModel):
     stop: tuple[str, ...] = ()
     tool_choice: Literal["auto", "required"] | None = None
     stream: bool = False
+    leave_out_too_long: bool = False
     groups: Mapping[str, Mapping[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -117,7 +122,10 @@ class TaskFile(BaseModel):
             )
         if (self.tool_choice is not None or self.stream) and self.solver != "tool_calls":
             raise ValueError("`tool_choice` and `stream` belong to `solver: tool_calls`")
-        for kind, entry, known in (("generator", self.generator, GENERATORS), ("builder", self.builder, BUILDERS)):
+        for kind, entry, known in (
+            ("generator", self.generator, {*GENERATORS, LONG_CONTEXT}),
+            ("builder", self.builder, BUILDERS),
+        ):
             if entry is not None and entry.get("name") not in known:
                 name = str(entry.get("name"))
                 raise ValueError(f"no {kind} named {name!r}.{did_you_mean(name, known)}")
@@ -138,8 +146,11 @@ def read_task_file(folder: Traversable) -> TaskFile:
     return read_yaml(folder / "task.yaml", TaskFile)
 
 
-def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
-    """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line."""
+def read_task(folder: Traversable, *, data: Path | None = None, room: Room | None = None) -> Task:
+    """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line.
+
+    `room` is that of the context the task will be asked in; without it, what depends on it is sized roughly.
+    """
     file, read = folder / "task.yaml", read_task_file(folder)
     revision: str | None = None
     notes: tuple[str, ...] = ()
@@ -153,10 +164,21 @@ def read_task(folder: Traversable, *, data: Path | None = None) -> Task:
                 f"evalsuite tasks {read.name} says what is expected."
             ) from error
         revision, notes = dataset.sha256, dataset.notes
+    elif read.generator is not None and read.generator["name"] == LONG_CONTEXT:
+        options = {key: value for key, value in read.generator.items() if key != "name"}
+        sized, text = room or ROUGH, None if data is None else read_text(data)
+        samples = long_context_samples(options, sized.count_tokens, sized.n_ctx, text)
+        notes = (f"{read.name}: sized for {sized.n_ctx} tokens{'' if room else ', roughly'}",)
     elif read.generator is not None and data is None:
         samples = GENERATORS[read.generator["name"]](read.generator, folder)
     else:
         samples = _read_samples(data or folder / str(read.data), choosing=read.solver in {"choose", "loglikelihood"})
+    if read.leave_out_too_long and room is not None:
+        fitting = [sample for sample in samples if fits(sample.prompt, room, answer=read.max_tokens or 0)]
+        notes += (f"{read.name}: {len(samples) - len(fitting)} samples of {len(samples)} do not fit the context",)
+        samples = fitting
+        if not samples:
+            raise SpecError(f"{read.name}: no sample fits a context of {room.n_ctx} tokens. Use a larger `ctx`.")
     ids = {sample.sample_id for sample in samples}
     if len(ids) != len(samples):
         raise SpecError(f"{file}: {len(samples) - len(ids)} samples repeat the id of another. Give each its own.")
@@ -240,7 +262,7 @@ def expand(entries: Sequence[TaskEntry], extra: Sequence[Path] = ()) -> list[Tas
     return expanded
 
 
-def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = ()) -> Task:
+def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = (), room: Room | None = None) -> Task:
     """Load one task with its samples cut to the entry's limit; paths of the entry are relative to `base`."""
     data = None if entry.data is None else base / Path(entry.data).expanduser()
     if entry.task.startswith(LM_EVAL):
@@ -248,7 +270,7 @@ def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = ()) -> Task:
 
         task = load_lm_eval(entry.task.removeprefix(LM_EVAL), include=extra, data=data)
     else:
-        task = read_task(task_folders(extra)[entry.task], data=data)
+        task = read_task(task_folders(extra)[entry.task], data=data, room=room)
     return replace(task, samples=task.samples[: entry.limit])
 
 
