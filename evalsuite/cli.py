@@ -132,34 +132,54 @@ def _run(
 
 @app.command()
 def plan(sweep: SweepFile, llama_cpp: LlamaCppFolder = None, data: Data = None, as_json: AsJson = False) -> None:
-    """Check a sweep and say what it would ask, without starting a server."""
+    """Check a sweep; say what it would ask, what that costs, and what it could show. No model is served."""
+    from evalsuite.estimate import DISCORDANCE, hours_left, task_costs
     from evalsuite.progress import Screen
     from evalsuite.run import unanswered
     from evalsuite.store import Store
     from evalsuite.sweep import open_sweep, out_folder
+    from evalsuite.task.room import ROUGH
 
     with Store(out_folder(sweep)) as store, Screen() as screen:
         opened = open_sweep(
             sweep, store, llama_cpp=llama_cpp, data=_data(data), accept_changes=True, remember=False, progress=screen
         )
         planned = opened.plan
-        rows = [
-            {
-                "arm": arm.name,
-                "planned": planned.n_samples,
-                "to_ask": len(unanswered(planned, arm, store, arm.quant.facts.artifact_id, planned.launch(arm)))
-                if arm.quant.facts else planned.n_samples,
-            }
-            for arm in planned.arms
-        ]  # fmt: skip
-    tasks = [{"task": t.task.name, "samples": len(t.task.samples), "repeats": t.repeats} for t in planned.tasks]
+        costs = task_costs(planned, ROUGH.count_tokens)
+        rows = []
+        for arm in planned.arms:
+            artifact = arm.quant.facts.artifact_id if arm.quant.facts else ""
+            left = unanswered(planned, arm, store, artifact, planned.launch(arm))
+            rows.append({
+                "arm": arm.name, "planned": planned.n_samples, "to_ask": len(left),
+                "hours": hours_left(planned, costs, left, store, artifact),
+            })  # fmt: skip
     if as_json:
-        _print_json({"arms": rows, "tasks": tasks, "server": opened.llama_cpp.version, "changes": opened.changes})
+        _print_json({
+            "arms": rows, "tasks": [vars(cost) for cost in costs], "server": opened.llama_cpp.version,
+            "changes": opened.changes, "assumed_discordance": DISCORDANCE,
+        })  # fmt: skip
         return
-    for task in tasks:
-        typer.echo(f"{task['task']:<24} {task['samples']:>6} samples × {task['repeats']}")
+    typer.echo(f"{'task':<24} {'samples':>12} {'prompt tokens':>14} {'answer tokens':>14}  smallest difference, points")
+    for cost in costs:
+        samples = f"{cost.samples:,} × {cost.repeats}"
+        shown = f"{_points(cost.mde)}, {_points(cost.mde_family)} corrected"
+        typer.echo(
+            f"{cost.task:<24} {samples:>12} {cost.prompt_tokens:>14,} {'≤ ' + f'{cost.answer_tokens:,}':>14}  {shown}"
+        )
     for row in rows:
-        typer.echo(f"{row['arm']:<24} {row['to_ask']:>6} of {row['planned']} to ask")
+        hours = "" if row["hours"] is None else f", about {row['hours']:.1f} h"
+        typer.echo(f"{row['arm']:<24} {row['to_ask']:>6,} of {row['planned']:,} samples to ask{hours}")
+    typer.echo(
+        "Tokens are those of one quant, at four bytes each. Differences are found with 80 % power where "
+        f"{100 * DISCORDANCE:.0f} % of the answers change."
+    )
+    if any(row["to_ask"] and row["hours"] is None for row in rows):
+        typer.echo("Hours are told once each task has some answers: run with a small `limit` first.")
+
+
+def _points(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.1f}"
 
 
 @app.command()

@@ -40,13 +40,17 @@ class QuantEntry(BaseModel):
 
 
 class TaskEntry(BaseModel):
-    """A task or suite by name, with the number of samples and repeats that are asked."""
+    """A task or suite by name, with the number of samples and repeats that are asked.
+
+    `options` stand above those of the task's generator or builder: the dates of LiveCodeBench, how hard a long context is.
+    """
 
     model_config = _STRICT
     task: str
     limit: Annotated[int, Field(gt=0)] | None = None
     repeats: Annotated[int, Field(gt=0)] = 1
     data: str | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class ServerEntry(BaseModel):

@@ -222,6 +222,17 @@ class Store:
             self._execute("SELECT ask_key, prompt_sha256 FROM generation WHERE artifact_id = ?", (artifact_id,))
         )
 
+    def busy_ms(self, task_id: str, artifact_id: str | None, most: int = 1000) -> list[float]:
+        """Return how long a slot was busy with each of the last answers to a task, of one model file or of all (None)."""
+        rows = self._execute(
+            "SELECT timings FROM generation WHERE task_id = ? AND ? IN (artifact_id, '') ORDER BY rowid DESC LIMIT ?",
+            (task_id, artifact_id or "", most),
+        )
+        read = [orjson.loads(timings) for (timings,) in rows]
+        return [
+            each["prompt_ms"] + each["predicted_ms"] for each in read if {"prompt_ms", "predicted_ms"} <= each.keys()
+        ]
+
     def failures(self) -> dict[str, tuple[Outcome, str]]:
         """Return the outcome and reason of the last final failure by ask_key."""
         rows = self._execute("SELECT ask_key, outcome, detail FROM attempt WHERE final ORDER BY id")

@@ -1,6 +1,7 @@
 """What scores are made of: strata, weighted groups, further metrics, and the tables of the long-context tasks."""
 
 import json
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_repeats_of_a_sample_are_one():
     once = found([row(n, "ab"[n % 2], n % 4 / 4) for n in range(40)], "stratum")
     twice = found([row(n, "ab"[n % 2], n % 4 / 4) for n in range(40) for _ in range(2)], "stratum")
     assert once == twice
+
+
+def test_pass_at_k_is_the_mean_over_all_choices_of_k():
+    """pass@k and pass^k are the shares of k-subsets of a sample's repeats with one and with all right, counted one by one."""
+    rng = np.random.default_rng(3)
+    right = rng.random((12, 5)) < np.linspace(0, 1, 12)[:, np.newaxis]
+    rows = [row(n, "a", float(score)) for n, scores in enumerate(right) for score in scores]
+    told = {part: each["value"] for part, each in found(rows, "repeats").items()}
+    assert told.keys() == {f"pass{mark}{k}" for mark in "@^" for k in range(2, 6)}
+    for k in range(2, 6):
+        subsets = [[list(chosen) for chosen in combinations(scores, k)] for scores in right]
+        assert told[f"pass@{k}"] == pytest.approx(np.mean([np.mean([any(each) for each in of]) for of in subsets]))
+        assert told[f"pass^{k}"] == pytest.approx(np.mean([np.mean([all(each) for each in of]) for of in subsets]))
+    assert not found([row(n, "a", 0.5) for n in range(9) for _ in range(3)], "repeats")  # not right or wrong
+    assert not found(ROWS, "repeats")
 
 
 def test_bfcl_groups_are_upstreams():

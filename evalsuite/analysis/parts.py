@@ -1,12 +1,13 @@
 """What a score is made of: each stratum of a task, groups of strata, and the other metrics of the same answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import nan, sqrt
 from typing import Any
 
 import numpy as np
 import orjson
 import pandas as pd
+from scipy.special import comb
 
 from evalsuite.analysis.lengths import depth_rows, effective_rows, length_rows
 from evalsuite.stats.estimate import Estimate
@@ -21,12 +22,14 @@ GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def part_rows(tables: Tables) -> list[Row]:
-    """Return a row a quant × task × part: `kind` is `stratum`, `group` or `metric`.
+    """Return a row a quant × task × part: `kind` is `stratum`, `group`, `metric` or `repeats`.
 
     A stratum's value is the mean score of its samples, a metric's the mean over the answers that have it, each with the
     interval of `mean_score` over clusters. A group is the mean of strata by the weights that its task gives; its interval
     is normal, from the standard errors of its strata, and it is left out for a quant that lacks a stratum. Repeats of a
-    sample count as one, their mean. Tasks with one stratum have none here.
+    sample count as one, their mean. Tasks with one stratum have none here. Where samples were repeated and every score is
+    0 or 1, `pass@k` is the chance that one of k repeats is right and `pass^k` that all are, unbiased from all repeats
+    (Chen et al. 2021; Yao et al. 2024).
     """
     rows: list[Row] = []
     items = tables.items[tables.items["score"].notna()] if "stratum" in tables.items else tables.items.head(0)
@@ -46,6 +49,7 @@ def part_rows(tables: Tables) -> list[Row]:
             if wanted.keys() <= strata.keys():
                 mean = _weighted([(weight, strata[stratum]) for stratum, weight in wanted.items()])
                 rows.append({**named, "kind": "group", "part": group, **_plain(mean)})
+        rows += [{**named, "kind": "repeats", **row} for row in _repeats(of_quant, clusters)]
         metrics = pd.DataFrame([*map(_numbers, of_quant["metrics"])], index=of_quant.index)
         for name, values in metrics.groupby(of_quant["sample_id"], sort=True).mean().items():
             mean = _mean(values.to_numpy(float), clusters)
@@ -71,6 +75,18 @@ def long_context_rows(tables: Tables) -> dict[str, list[Row]]:
         ):
             found[key] += [{"task": str(task), **row} for row in rows]
     return found
+
+
+def _repeats(items: pd.DataFrame, clusters: IntArray) -> Iterator[Row]:
+    """Yield pass@k and pass^k for each k up to the fewest repeats of a sample, where that is more than one."""
+    if not items["score"].isin((0, 1)).all():
+        return
+    scores = items.groupby("sample_id", sort=True)["score"]
+    right, repeats = scores.sum().to_numpy(float), scores.count().to_numpy(float)
+    for k in range(2, int(repeats.min()) + 1):
+        every = comb(repeats, k)
+        yield {"part": f"pass@{k}", **_plain(_mean(1 - comb(repeats - right, k) / every, clusters))}
+        yield {"part": f"pass^{k}", **_plain(_mean(comb(right, k) / every, clusters))}
 
 
 def _numbers(metrics: Any) -> Mapping[str, float]:

@@ -146,12 +146,15 @@ def read_task_file(folder: Traversable) -> TaskFile:
     return read_yaml(folder / "task.yaml", TaskFile)
 
 
-def read_task(folder: Traversable, *, data: Path | None = None, room: Room | None = None) -> Task:
+def read_task(
+    folder: Traversable, *, data: Path | None = None, room: Room | None = None, options: Mapping[str, Any] | None = None
+) -> Task:
     """Read one task folder; `data` replaces the task's own file. Raises SpecError naming the file and line.
 
-    `room` is that of the context the task will be asked in; without it, what depends on it is sized roughly.
+    `room` is that of the context the task will be asked in; without it, what depends on it is sized roughly. `options` stand
+    above those of the task's generator or builder.
     """
-    file, read = folder / "task.yaml", read_task_file(folder)
+    file, read = folder / "task.yaml", _with_options(read_task_file(folder), options or {})
     revision: str | None = None
     notes: tuple[str, ...] = ()
     if read.dataset is not None and read.builder is not None:
@@ -199,6 +202,17 @@ def read_task(folder: Traversable, *, data: Path | None = None, room: Room | Non
         notes=notes, exam=EXAMS.get(read.scorer), groups=read.groups,
         reads=frozenset(Outcome) if read.solver == "tool_calls" else Task.reads,
     )  # fmt: skip
+
+
+def _with_options(read: TaskFile, options: Mapping[str, Any]) -> TaskFile:
+    if not options:
+        return read
+    if "name" in options or (read.generator is None and read.builder is None):
+        raise SpecError(f"{read.name}: options: it has none of that kind: {', '.join(options)}.")
+    changed = {
+        key: {**made, **options} for key, made in (("generator", read.generator), ("builder", read.builder)) if made
+    }
+    return read.model_copy(update=changed)
 
 
 def _chance(samples: Sequence[Sample]) -> float | None:
@@ -268,9 +282,11 @@ def load(entry: TaskEntry, *, base: Path, extra: Sequence[Path] = (), room: Room
     if entry.task.startswith(LM_EVAL):
         from evalsuite.task.lm_eval import load_lm_eval  # noqa: PLC0415 - importing lm-eval takes seconds
 
+        if entry.options:
+            raise SpecError(f"tasks: {entry.task}: options: lm-eval's tasks take none here.")
         task = load_lm_eval(entry.task.removeprefix(LM_EVAL), include=extra, data=data)
     else:
-        task = read_task(task_folders(extra)[entry.task], data=data, room=room)
+        task = read_task(task_folders(extra)[entry.task], data=data, room=room, options=entry.options)
     return replace(task, samples=task.samples[: entry.limit])
 
 
