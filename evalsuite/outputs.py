@@ -13,7 +13,7 @@ from evalsuite.records import Outcome, Output, Sample, Scored, Unscored
 from evalsuite.serve.outcomes import finish, split_reasoning
 from evalsuite.stats.estimate import Estimate
 from evalsuite.stats.proportion import mean_score
-from evalsuite.task.code.grading import judge, submission
+from evalsuite.task.code.grading import judge, submissions
 from evalsuite.task.code.records import Judged
 from evalsuite.task.datasets import read_rows
 from evalsuite.task.sandbox.records import Sandbox
@@ -109,16 +109,15 @@ def grade(
     task: Task, answered: Sequence[tuple[Sample, tuple[Output, ...]]], open_place: Callable[[], Sandbox]
 ) -> list[Graded]:
     """Score every answer; where answers are programs a sandbox is opened, and MachineError raised when there is none."""
-    held = [submission(task.exam, sample, outputs[-1]) if task.exam else None for sample, outputs in answered]
-    verdicts: dict[str, Judged] = {}
-    keys: list[str | None] = [None] * len(held)
+    held = [submissions(task.exam, sample, outputs[-1]) if task.exam else [] for sample, outputs in answered]
+    verdicts: list[dict[str, Judged]] = [{} for _ in held]
     if any(held):
         place = open_place()
-        keys = [None if each is None else each.key(place) for each in held]
-        verdicts = dict(judge({key: each for key, each in zip(keys, held, strict=True) if key and each}, place))
+        judged = dict(judge({each.key(place): each for every in held for each in every}, place))
+        verdicts = [{each.exam.name: judged[each.key(place)] for each in every} for every in held]
     return [
-        Graded(sample, task.score(sample, outputs, verdicts.get(key or "")))
-        for (sample, outputs), key in zip(answered, keys, strict=True)
+        Graded(sample, task.score(sample, outputs, of_sample))
+        for (sample, outputs), of_sample in zip(answered, verdicts, strict=True)
     ]
 
 

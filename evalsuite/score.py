@@ -12,7 +12,7 @@ from evalsuite.plan import Arm, Plan
 from evalsuite.records import Outcome, Output, Sample, Scored
 from evalsuite.run import Progress, Question, Silent, outputs_of, questions
 from evalsuite.store import PlanRow, Store
-from evalsuite.task.code.grading import Submission, judge, submission
+from evalsuite.task.code.grading import Submission, judge, submissions
 from evalsuite.task.code.records import Judged
 from evalsuite.task.sandbox.backends import open_sandbox
 from evalsuite.task.sandbox.records import Sandbox
@@ -84,18 +84,17 @@ def _facts(sample: Sample) -> dict[str, Any]:
 
 def _verdicts(
     plan: Plan, store: Store, open_place: Callable[[], Sandbox], progress: Progress
-) -> tuple[dict[str, Judged], str | None]:
-    """Return the verdict on the program of every answer that holds one, by the key of the answer, or why there is none."""
-    held: dict[str, Submission] = {}
+) -> tuple[dict[str, dict[str, Judged]], str | None]:
+    """Return the verdicts on the program of every answer that holds one, by the key of the answer and by exam, or why not."""
+    held: dict[str, list[Submission]] = {}
     for arm in plan.arms:
         identity = (store.get_meta("identities") or {}).get(arm.name)
         answers = store.answers(identity[0]) if identity else {}
         for question in questions(plan, arm, *identity) if identity else ():
             keys: list[str] = []
             if question.task.exam is not None and (outputs := outputs_of(plan, question, answers, keys)) is not None:
-                found = submission(question.task.exam, question.sample, outputs[-1])
-                held |= {keys[-1]: found} if found else {}
-    if not held:
+                held[keys[-1]] = submissions(question.task.exam, question.sample, outputs[-1])
+    if not any(held.values()):
         return {}, None
     try:
         place = open_place()
@@ -103,16 +102,16 @@ def _verdicts(
         store.put_meta("sandbox", None)
         return {}, str(error)
     store.put_meta("sandbox", asdict(place.description))
-    names = {answer: each.key(place) for answer, each in held.items()}
+    named = {each.key(place): each for every in held.values() for each in every}
     known = {key: Judged(**row) for key, row in store.verdicts().items()}
-    missing = {names[answer]: each for answer, each in held.items() if names[answer] not in known}
+    missing = {key: each for key, each in named.items() if key not in known}
     progress.total(len(missing))
     progress.phase("programs", "running")
     for key, judged in judge(missing, place):
         store.put_verdict(key, asdict(judged))
         known[key] = judged
         progress.advance()
-    return {answer: known[key] for answer, key in names.items()}, None
+    return {answer: {each.exam.name: known[each.key(place)] for each in every} for answer, every in held.items()}, None
 
 
 def other_prompts(prompts: Mapping[str, Prompts], reference: str) -> list[Mapping[str, Any]]:

@@ -113,6 +113,52 @@ def test_programs_that_read_a_real_input_pass(contest: Task, place: Sandbox):
     assert _verdicts(contest, place, *(("sum", source) for source in wrong)) == [(0, each) for each in wrong.values()]
 
 
+UPSTREAM = [
+    ("n = int(input())\nprint(sum(map(int, input().split())))", 1),
+    ("import sys\nd = sys.stdin.read().split()\nprint(sum(map(int, d[1:])))", 1),
+    ("import sys\nd = sys.stdin.readlines()\nprint(sum(map(int, d[1].split())))", 1),
+    ("import sys\nd = sys.stdin.buffer.read().split()\nprint(sum(map(int, d[1:])))", 1),
+    ("import sys\ninput()\nprint(sum(map(int, sys.stdin.readline().split())))\nexit()\nprint('never')", 1),
+    ("def main():\n    input()\n    print(sum(map(int, input().split())))\nif __name__ == '__main__':\n    main()", 1),
+    # From here on right programs that upstream's grader fails.
+    ("import sys\nrows = list(sys.stdin)\nprint(sum(map(int, rows[1].split())))", 0),
+    ("import sys\nr = sys.stdin.buffer.readline\nr()\nprint(sum(map(int, r().split())))", 0),
+    ("total = 0\ndef go():\n    global total\n    input()\n    total = sum(map(int, input().split()))\ngo()\nprint(total)", 0),
+    ("d = open(0).read().split()\nprint(sum(map(int, d[1:])))", 0),
+    ("import sys\ninput()\nsys.stdout.buffer.write(str(sum(map(int, input().split()))).encode())", 0),
+    ("from __future__ import annotations\ninput()\nprint(sum(map(int, input().split())))", 0),
+    ("import os\ninput()\nos.write(1, str(sum(map(int, input().split()))).encode())", 0),
+    ("import os\ninput()\nprint(sum(map(int, input().split())), flush=True)\nos._exit(0)", 0),
+    ("try:\n    while True:\n        row = input()\nexcept EOFError:\n    pass\nprint(row)", 0),
+]  # fmt: skip
+"""Programs with upstream's verdict; the last is wrong by any."""
+
+
+def test_upstreams_verdicts_are_reproduced(contest: Task, place: Sandbox):
+    """`official` is what LiveCodeBench's grader says, its known faults included, and `disagrees` where ours differs."""
+    samples = {sample.sample_id: sample for sample in contest.samples}
+    answered = [(samples["sum"], (Output(Outcome.OK, f"```python\n{source}\n```"),)) for source, _ in UPSTREAM]
+    scores = [each.score for each in grade(contest, answered, lambda: place)]
+    assert [score.metrics["official"] for score in scores] == [official for _, official in UPSTREAM]
+    assert [score.value for score in scores] == [1] * (len(UPSTREAM) - 1) + [0]
+    assert all(score.metrics["disagrees"] == (score.value != score.metrics["official"]) for score in scores)
+
+
+def test_upstream_takes_another_program_and_keeps_one_object(contest: Task, place: Sandbox):
+    """Upstream reads between the last two fences whatever they hold, and a `Solution` remembers what the last test left."""
+    good = "class Solution:\n    def pair(self, nums, total):\n        return (0, 1)"
+    two = next(sample for sample in contest.samples if sample.sample_id == "two")
+    remembers = good.replace("return (0, 1)", "self.seen = getattr(self, 'seen', 0) + 1\n        return [0, self.seen]")
+    answers = [
+        f"```python\n{good}\n```", f"```python\n{good}\n```\nIt prints\n```text\nnothing\n```", f"```python\n{good}",
+        f"```python\n{remembers}\n```", "```python\nclass Solution: pass\n```", "no program",
+    ]  # fmt: skip
+    graded = grade(contest, [(two, (Output(Outcome.OK, text),)) for text in answers], lambda: place)
+    assert [(each.score.value, each.score.metrics["official"]) for each in graded] == [
+        (1, 1), (1, 0), (1, 0), (1, 1), (0, 0), (0, 0)
+    ]  # fmt: skip
+
+
 def test_functions_are_called_and_compared_outside(contest: Task, place: Sandbox):
     """A tuple for a list passes, another value, an object that equals everything and a missing method do not."""
     body = "class Solution:\n    def pair(self, nums, total):\n        return "

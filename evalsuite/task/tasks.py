@@ -66,15 +66,17 @@ class Task:
         """What a question belongs to; what is asked is in the request itself."""
         return f"{self.name}@{self.version}"
 
-    def score(self, sample: Sample, outputs: tuple[Output, ...], judged: Judged | None = None) -> Score:
+    def score(self, sample: Sample, outputs: tuple[Output, ...], judged: Mapping[str, Judged] | None = None) -> Score:
         """Score the outputs of one sample; an outcome that the scorer does not read earns 0 under its own name.
 
-        `judged` is the verdict on the program of the answer, of a task with an exam.
+        `judged` holds the verdicts on the program of the answer by exam, of a task with one.
         """
         for output in outputs:
             if output.outcome not in self.reads:
                 return Scored(0.0, output.outcome)
-        return self.scorer(sample, outputs) if self.exam is None else score_program(outputs[-1], judged)
+        return (
+            self.scorer(sample, outputs) if self.exam is None else score_program(self.exam, outputs[-1], judged or {})
+        )
 
 
 _SCORERS_OF: Mapping[str, Sequence[str]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any
 
 from evalsuite.identity import content_id
 from evalsuite.records import Outcome, Output, Sample, Score, Scored, Unscored
@@ -31,10 +32,11 @@ class Submission:
         })  # fmt: skip
 
 
-def submission(exam: Exam, sample: Sample, output: Output) -> Submission | None:
-    """Return the program of an answer, None where it holds none."""
-    source, _ = program(output.text)
-    return None if source is None else Submission(exam, sample, source)
+def submissions(exam: Exam, sample: Sample, output: Output) -> list[Submission]:
+    """Return the program of an answer for each exam that takes one out of it."""
+    exams = [exam] if exam.official is None else [exam, exam.official]
+    found = [(each, each.extract(output.text)) for each in exams]
+    return [Submission(each, sample, source) for each, source in found if source]
 
 
 def judge(submissions: Mapping[str, Submission], sandbox: Sandbox) -> Iterator[tuple[str, Judged]]:
@@ -48,16 +50,26 @@ def judge(submissions: Mapping[str, Submission], sandbox: Sandbox) -> Iterator[t
             yield key, Judged(verdict, detail, passed, tests, outcome.rerun)
 
 
-def score_program(output: Output, judged: Judged | None) -> Score:
-    """Score a verdict: 1 where every test passed. Without one the program did not run, and the machine is to blame."""
+def score_program(exam: Exam, output: Output, judged: Mapping[str, Judged]) -> Score:
+    """Score a verdict: 1 where every test passed. Without one the program did not run, and the machine is to blame.
+
+    `judged` holds the verdicts by the names of their exams. Upstream's own stands in the metrics as `official`, with
+    `disagrees` where it is another.
+    """
     source, rule = program(output.text)
     cut = output.outcome is Outcome.TRUNCATED
-    if source is None:
-        return Scored(0.0, Outcome.TRUNCATED if cut else Outcome.UNPARSED, metrics={"verdict": "no_code", "rule": rule})
-    if judged is None:
+    verdict = judged.get(exam.name)
+    if source is not None and verdict is None:
         return Unscored(Outcome.NOT_RUN, "its program was not run: no sandbox")
-    right = float(judged.verdict is Verdict.PASSED)
-    metrics = {"verdict": judged.verdict, "rule": rule, "detail": judged.detail, "rerun": judged.rerun}
-    if judged.tests:
-        metrics["tests_passed"] = judged.passed / judged.tests
+    right = float(verdict is not None and verdict.verdict is Verdict.PASSED)
+    metrics: dict[str, Any] = {"verdict": "no_code" if verdict is None else verdict.verdict, "rule": rule}
+    if verdict is not None:
+        metrics |= {"detail": verdict.detail, "rerun": verdict.rerun}
+        metrics |= {"tests_passed": verdict.passed / verdict.tests} if verdict.tests else {}
+    if exam.official is not None:
+        theirs = judged.get(exam.official.name)
+        official = float(theirs is not None and theirs.verdict is Verdict.PASSED)
+        metrics |= {"official": official, "disagrees": float(official != right)}
+    if source is None:
+        return Scored(0.0, Outcome.TRUNCATED if cut else Outcome.UNPARSED, metrics=metrics)
     return Scored(right, Outcome.TRUNCATED if cut and not right else Outcome.OK, source, metrics=metrics)

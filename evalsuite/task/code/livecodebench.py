@@ -5,6 +5,7 @@ runs a program inside its own process with patched input; here each test is a pr
 """
 
 import base64
+import inspect
 import io
 import json
 import pickle
@@ -17,6 +18,8 @@ from typing import Any
 
 from evalsuite.errors import SpecError
 from evalsuite.records import Sample
+from evalsuite.task.code import patched
+from evalsuite.task.code.extract import official_program
 from evalsuite.task.code.records import Exam
 from evalsuite.task.datasets import Dataset
 from evalsuite.task.sandbox.pool import CheckJob, ExecuteJob
@@ -60,20 +63,24 @@ PRELUDE = "".join(
 _DIGITS = "sys.set_int_max_str_digits(50000)\n"
 LIMITS = Limits(wall_s=6.0)
 _MOST_BYTES = 256 << 20
+_MOST_SAID = 64 << 20
+"""Bytes that upstream's way of running may give for all tests of a problem together."""
 
 
 def livecodebench(dataset: Dataset, options: Mapping[str, Any]) -> list[Sample]:
     """Turn LiveCodeBench's rows into upstream's `generic` conversation; the stratum is difficulty and platform.
 
-    `since` and `until` (ISO dates) bound the contest's day; `leave_out` names problems with wrong tests. Private tests
-    stay packed until a program is judged.
+    `since` and `until` (ISO dates) bound the contest's day; `leave_out` names problems, by id or title, that cannot be
+    judged. Private tests stay packed until a program is judged.
     """
     since, until = (date.fromisoformat(str(options.get(key, fallback))) for key, fallback in
                     (("since", "0001-01-01"), ("until", "9999-12-31")))  # fmt: skip
     samples = []
     for row in dataset.splits["test"]:
         day = date.fromisoformat(row["contest_date"][:10])
-        if not since <= day <= until or row["question_id"] in options.get("leave_out", ()):
+        if not since <= day <= until or {str(row["question_id"]), row["question_title"]} & {
+            *options.get("leave_out", ())
+        }:
             continue
         function = json.loads(row["metadata"] or "{}").get("func_name")
         samples.append(Sample(
@@ -194,4 +201,34 @@ def _decimals(line: str) -> list[Decimal] | None:
         return None
 
 
-LIVECODEBENCH = Exam("livecodebench", 1, _job, _judge)
+def _official_job(sample: Sample, source: str) -> ExecuteJob | CheckJob:
+    cases, function = _tests(sample)
+    limits = Limits(wall_s=(patched.SECONDS + 1.0) * len(cases) + 5, output_bytes=_MOST_SAID)
+    asked = CallTest("run", (source, PRELUDE, [case["input"] for case in cases], function))
+    return ExecuteJob(Program(inspect.getsource(patched)), (asked,), limits)
+
+
+def _judge_official(sample: Sample, outcome: Execution | Checked) -> tuple[Verdict, str, int, int | None]:
+    if not isinstance(outcome, Execution):
+        raise TypeError("results of tests were expected")
+    cases, function = _tests(sample)
+    result = outcome.results[0]
+    if result.status is not Status.FINISHED or not isinstance(result.value, list):
+        verdict = Verdict.RUNTIME_ERROR if result.status is Status.FINISHED else Verdict(result.status.value)
+        return verdict, result.detail, 0, len(cases)
+    failed = {"time": Verdict.TIME_LIMIT, "error": Verdict.RUNTIME_ERROR}
+    for number, (case, (kind, given)) in enumerate(zip(cases, result.value, strict=False)):
+        if kind != "output":
+            return failed[kind], f"test {number + 1} of {len(cases)}: {given}", number, len(cases)
+        wanted = case["output"]
+        if not (same_output(given, wanted) if function is None else bool(given == json.loads(wanted))):
+            return Verdict.WRONG_ANSWER, f"test {number + 1} of {len(cases)}", number, len(cases)
+    return Verdict.PASSED, "", len(cases), len(cases)
+
+
+OFFICIAL = Exam(
+    "livecodebench_official", 1, _official_job, _judge_official, extract=lambda text: official_program(text) or None
+)
+"""What upstream's grader would say, but that its memory is limited and no expected output lies in reach of the program."""
+
+LIVECODEBENCH = Exam("livecodebench", 1, _job, _judge, official=OFFICIAL)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from evalsuite.records import Sample
+from evalsuite.task.code.extract import program
 from evalsuite.task.sandbox.pool import CheckJob, ExecuteJob
 from evalsuite.task.sandbox.records import Checked, Execution, Verdict
 
@@ -28,10 +29,13 @@ class Exam:
     """What judges the programs of a task.
 
     `job` makes of a sample and a program what the sandbox runs, which holds no expected output; `judge` compares outside,
-    and returns the verdict, why, and the numbers of tests passed and given. `version` changes when verdicts may.
+    and returns the verdict, why, and the numbers of tests passed and given. `version` changes when verdicts may. `extract`
+    takes the program out of an answer. `official` is an exam with upstream's own verdict, which stands beside this one's.
     """
 
     name: str
     version: int
     job: Callable[[Sample, str], ExecuteJob | CheckJob]
     judge: Callable[[Sample, Execution | Checked], tuple[Verdict, str, int, int | None]]
+    extract: Callable[[str], str | None] = lambda text: program(text)[0]
+    official: "Exam | None" = None
