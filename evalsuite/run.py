@@ -330,7 +330,7 @@ async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], as
     """
     progress = session.progress
     endpoint = await asked.serving.ready()
-    queue = iter(sorted(remaining, key=lambda question: _turn(session.plan, question)))
+    queue = iter(sorted(remaining, key=lambda question: turn(next(_dialogue(session.plan, question), ()))))
     stopped: Counter[str] = Counter()
     started = time.monotonic()
 
@@ -461,12 +461,11 @@ async def _keep(
     asked.serving.progressed()
 
 
-def _turn(plan: Plan, question: Question) -> tuple[bool, str]:
-    """Return what questions are ordered by; templates put tools in front."""
-    first = next(iter(next(_dialogue(plan, question), ())), None)
+def turn(requests: Sequence[Request]) -> tuple[bool, str]:
+    """Return what questions are ordered by, from the first requests of a sample; templates put tools in front."""
+    first = requests[0] if requests else None
     tools = first.tools if isinstance(first, Generate) else ()
-    prompt = "" if first is None else first.prompt
-    return not isinstance(first, Generate), canonical_json([tools, prompt])
+    return not isinstance(first, Generate), canonical_json([tools, first.prompt if first else ""])
 
 
 def _dialogue(plan: Plan, question: Question) -> Dialogue:
