@@ -478,3 +478,38 @@ def test_a_real_models_answers_score_as_in_lm_eval(smollm2: Path, tmp_path: Path
     for name, task, outputs in zip(names, tasks, asyncio.run(ask(tasks, smollm2, tmp_path / "log")), strict=True):
         assert all(output.outcome in {Outcome.OK, Outcome.TRUNCATED} for each in outputs.values() for output in each)
         assert_same_scores(name, folder, task, outputs)
+
+
+INSTRUCTIONS = [
+    ({"key": 1, "prompt": "No commas, please.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+     "None at all.", "One, two."),
+    ({"key": 2, "prompt": "Answer as JSON, in capitals.",
+      "instruction_id_list": ["detectable_format:json_format", "change_case:english_capital"], "kwargs": [{}, {}]},
+     '{"A": "THE SKY IS BLUE AND THE GRASS IS GREEN"}', '{"a": "the sky is blue and the grass is green"}'),
+    ({"key": 3, "prompt": "At least five words.", "instruction_id_list": ["length_constraints:number_words"],
+      "kwargs": [{"relation": "at least", "num_words": 5}]}, "One two three four five", "One two three"),
+    ({"key": 4, "prompt": "At least three sentences.", "instruction_id_list": ["length_constraints:number_sentences"],
+      "kwargs": [{"relation": "at least", "num_sentences": 3}]}, "A. B. C.", "A."),
+]  # fmt: skip
+
+
+def test_ifeval_is_scored_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """IFEval scores answers by lm-eval's checkers; without NLTK's data, sentences are not counted and the samples left out."""
+    nltk = pytest.importorskip("nltk")
+    monkeypatch.setattr(nltk.data, "path", [])
+    monkeypatch.setattr(nltk, "download", lambda *_, **__: False)
+    rows = "".join(json.dumps(row) + "\n" for row, *_ in INSTRUCTIONS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text(rows, "utf-8")
+    task = load_lm_eval("ifeval", data=tmp_path / "data")
+    assert "1 samples are left out, as what scores them is missing: NLTK's punkt_tab" in task.notes[0]
+    samples = {sample.sample_id: sample for sample in task.samples}
+    assert samples.keys() == {"1", "2", "3"}
+    for row, right, wrong in INSTRUCTIONS[:3]:
+        scores = [task.score(samples[str(row["key"])], (Output(Outcome.OK, text),)) for text in (right, wrong)]
+        assert [score.value for score in scores] == [1, 0]
+    (tmp_path / "data" / "train.jsonl").write_text(json.dumps(INSTRUCTIONS[3][0]) + "\n", "utf-8")
+    with pytest.raises(
+        MachineError, match=r"cannot be scored: NLTK's punkt_tab. Fetch it: `python -m nltk.downloader punkt_tab`"
+    ):
+        load_lm_eval("ifeval", data=tmp_path / "data")

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import random
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -190,9 +191,15 @@ def _task(task: Any, name: str) -> Task:
         instances.sort(key=lambda instance: instance.idx)
     ids = _sample_ids([instances[0].doc for instances in documents.values()])
     asked = dict(zip(ids, documents.values(), strict=True))
+    lacking = {sample_id: said for sample_id, instances in asked.items() if (said := _lacking(task, instances))}
+    if len(lacking) == len(asked):
+        raise MachineError(f"{LM_EVAL}{name} cannot be scored: {next(iter(lacking.values()))}")
+    asked = {sample_id: instances for sample_id, instances in asked.items() if sample_id not in lacking}
+    notes = [f"{LM_EVAL}{name}: {len(lacking)} samples are left out, as what scores them is missing: {said}"
+             for said in dict.fromkeys(lacking.values())]  # fmt: skip
     samples = [_sample(task, sample_id, instances) for sample_id, instances in asked.items()]
     prompts = [[each.request_type, each.repeats, _plain(each.args)] for each in task.instances]
-    primary = _primary(task, asked[ids[0]], name)
+    primary = _primary(task, next(iter(asked.values())), name)
     scoring = [_plain(task.get_config(key)) for key in ("metric_list", "filter_list", "process_results")]
     identity = {
         "lm_eval": lm_eval.__version__, "name": name, "version": str(task.VERSION), "primary": primary,
@@ -203,8 +210,22 @@ def _task(task: Any, name: str) -> Task:
         name=LM_EVAL + name, version=str(task.VERSION), title=task.get_config("task_alias") or name,
         description=f"{task.OUTPUT_TYPE} of lm-eval {lm_eval.__version__}, {shots}-shot, {form}, scored by {primary}.",
         chance=_chance(samples, primary), samples=nested(samples), solve=partial(_solve, asked),
-        scorer=partial(_score, task, primary, asked), signature=content_id("task", identity),
+        scorer=partial(_score, task, primary, asked), signature=content_id("task", identity), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _lacking(task: Any, instances: Sequence[Instance]) -> str | None:
+    """Say which data of NLTK's is missing to score a document, found out by scoring a trial answer; None where none is."""
+    if task.OUTPUT_TYPE != "generate_until" or task.get_config("process_results") is None:
+        return None
+    try:
+        _judge(task, instances, [["A trial. It has two sentences."] * each.repeats for each in instances])
+    except LookupError as error:
+        if type(error) is LookupError and (found := re.search(r"Resource\s+'?(?:\x1b\[\d+m)?(\w+)", str(error))):
+            return f"NLTK's {found[1]}. Fetch it: `python -m nltk.downloader {found[1]}`."
+    except Exception:  # noqa: BLE001 - a trial tells of missing data only
+        return None
+    return None
 
 
 def _sample_ids(docs: Sequence[Mapping[str, Any]]) -> list[str]:
