@@ -46,12 +46,13 @@ class DatasetEntry(BaseModel):
 class Dataset:
     """The rows of each split, in the order of the files; `sha256` is that of all unpacked bytes, the data's revision.
 
-    `notes` say what differs from what was published.
+    `notes` say what differs from what was published, `folder` where the files are.
     """
 
     splits: Mapping[str, Sequence[Row]]
     sha256: str
     notes: tuple[str, ...] = ()
+    folder: Path = Path()
 
 
 def read_dataset(entry: DatasetEntry, data: Path | None, *, where: str) -> Dataset:
@@ -83,7 +84,7 @@ def read_dataset(entry: DatasetEntry, data: Path | None, *, where: str) -> Datas
         published = entry.rows.get(split)
         if rows and published not in {None, len(rows)}:
             notes.append(f"{where}: {len(rows)} of the {published} published rows of split {split!r}")
-    return Dataset(splits, digest.hexdigest(), tuple(notes))
+    return Dataset(splits, digest.hexdigest(), tuple(notes), data)
 
 
 def _published(entry: DatasetEntry) -> Path:

@@ -27,6 +27,7 @@ from evalsuite.task.long_context.samples import long_context_samples
 from evalsuite.task.room import ROUGH, Room, fits
 from evalsuite.task.scorers import LENGTHS, SCORERS, exact, score_choice, score_greedy
 from evalsuite.task.solvers import SOLVERS, Dialogue, Solver, generate, tool_calls
+from evalsuite.task.tool_calls.multi_turn import multi_turn, score_multi_turn
 from evalsuite.task.tool_calls.scorer import score_tool_calls
 
 EXAMS: Mapping[str, Exam] = {exam.name: exam for exam in (FUNCTIONS, LIVECODEBENCH)}
@@ -80,7 +81,7 @@ class Task:
 
 
 _SCORERS_OF: Mapping[str, Sequence[str]] = {
-    "generate": (*SCORERS, *EXAMS), "tool_calls": ("tool_calls",),
+    "generate": (*SCORERS, *EXAMS), "tool_calls": ("tool_calls",), "multi_turn": ("multi_turn",),
     "choose": (*LENGTHS,), "loglikelihood": (*LENGTHS, "greedy"),
 }  # fmt: skip
 """The scorers of each solver."""
@@ -95,7 +96,7 @@ class TaskFile(BaseModel):
     title: str = ""
     description: str = ""
     licence: str = ""
-    solver: Literal["generate", "tool_calls", "choose", "loglikelihood"]
+    solver: Literal["generate", "tool_calls", "multi_turn", "choose", "loglikelihood"]
     scorer: str
     chance: Annotated[float, Field(ge=0, lt=1)] | None = None
     data: str | None = None
@@ -202,7 +203,7 @@ def read_task(
         solve=_solver(read), scorer=_scorer(read),
         signature=content_id("task", {"name": read.name, "version": read.version, "samples": identity, **how}),
         notes=notes, exam=EXAMS.get(read.scorer), groups=read.groups,
-        reads=frozenset(Outcome) if read.solver == "tool_calls" else Task.reads,
+        reads=frozenset(Outcome) if read.solver in {"tool_calls", "multi_turn"} else Task.reads,
     )  # fmt: skip
 
 
@@ -356,6 +357,8 @@ def _read_samples(file: Traversable, *, choosing: bool) -> list[Sample]:
 def _solver(task: TaskFile) -> Solver:
     if task.solver == "tool_calls":
         return tool_calls(max_tokens=task.max_tokens, tool_choice=task.tool_choice or "auto", stream=task.stream)
+    if task.solver == "multi_turn":
+        return multi_turn(max_tokens=task.max_tokens)
     return generate(max_tokens=task.max_tokens, stop=task.stop) if task.solver == "generate" else SOLVERS[task.solver]
 
 
@@ -365,6 +368,8 @@ def _scorer(task: TaskFile) -> Callable[[Sample, tuple[Output, ...]], Score]:
         return lambda sample, outputs: scorer(sample, outputs[-1])
     if task.scorer == "tool_calls":
         return lambda sample, outputs: score_tool_calls(sample, outputs[-1])
+    if task.scorer == "multi_turn":
+        return score_multi_turn
     if task.scorer == "greedy":
         return score_greedy
     if task.solver == "choose":
