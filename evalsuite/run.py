@@ -326,11 +326,17 @@ async def _ask_all(session: Session, arm: Arm, remaining: Sequence[Question], as
     """Ask every sample, as many side by side as keep the slots busy; return the tasks that the server refused.
 
     Those that are answered with a text come first: the last answers are short ones then, and all slots end together. Within
-    these, prompts that begin alike stand together, so that a server with a prompt cache reads what they share once.
+    a task prompts that begin alike stand together, so that a server with a prompt cache reads what they share once.
     """
     progress = session.progress
     endpoint = await asked.serving.ready()
-    queue = iter(sorted(remaining, key=lambda question: turn(next(_dialogue(session.plan, question), ()))))
+    order = {planned.task.name: number for number, planned in enumerate(session.plan.tasks)}
+
+    def place(question: Question) -> tuple[bool, int, str]:
+        scored, prompt = turn(next(_dialogue(session.plan, question), ()))
+        return scored, order[question.task.name], prompt
+
+    queue = iter(sorted(remaining, key=place))
     stopped: Counter[str] = Counter()
     started = time.monotonic()
 
@@ -462,7 +468,7 @@ async def _keep(
 
 
 def turn(requests: Sequence[Request]) -> tuple[bool, str]:
-    """Return what questions are ordered by, from the first requests of a sample; templates put tools in front."""
+    """Say whether a sample is scored rather than written, and what its prompt is ordered by; templates put tools in front."""
     first = requests[0] if requests else None
     tools = first.tools if isinstance(first, Generate) else ()
     return not isinstance(first, Generate), canonical_json([tools, first.prompt if first else ""])

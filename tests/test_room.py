@@ -1,6 +1,7 @@
 """Prompts are sized with the served model's own tokenizer, before a model is served."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,16 @@ from toys import Bench
 from evalsuite.errors import SpecError
 from evalsuite.gguf import read_gguf
 from evalsuite.plan import Quant
+from evalsuite.records import Sampling
+from evalsuite.run import turn
 from evalsuite.serve.client import Endpoint
 from evalsuite.serve.llama_cpp import find_llama_cpp
 from evalsuite.serve.tokenizer import Tokenizer
+from evalsuite.shipped import shipped
 from evalsuite.store import Store
 from evalsuite.sweep import open_sweep
+from evalsuite.task.room import Room
+from evalsuite.task.tasks import read_task
 
 TEXTS = ["", "The capital of France is Paris.", "naïve 🙂 巴黎", "<|im_start|>user\n\nHi<|im_end|>", "a  b\t\tc" * 50]
 
@@ -73,3 +79,13 @@ def test_a_context_without_room_for_the_needles_is_refused(bench: Bench):
         pytest.raises(SpecError, match=r"long context: .* Use a larger `ctx`"),
     ):
         open_sweep(bench.path, store, llama_cpp=bench.fake)
+
+
+def test_prompts_of_a_haystack_are_asked_together():
+    """In the order of a run the questions to one haystack follow each other, whatever families they are of."""
+    room = Room(8192, lambda texts: [len(text) // 3 for text in texts])
+    task = read_task(shipped("tasks") / "long_context", room=room, options={"haystacks": 3})
+    ordered = sorted(task.samples, key=lambda sample: turn(next(task.solve(sample, Sampling()))))
+    runs = [cluster for cluster, _ in groupby(sample.cluster for sample in ordered)]
+    assert len(runs) == len(set(runs)) == 4 * 4 * 3
+    assert [sample.cluster for sample in task.samples] != [sample.cluster for sample in ordered]
