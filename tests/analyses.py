@@ -15,7 +15,8 @@ MEAN = "(mean of tasks)"
 PROXIES = (("kld_mean", "wiki"), ("ppl", "wiki"), ("kld_mean", "chat"), ("size_bytes", None))
 LATER = (
     "range_curves", "volume", "volume_correlations", "misleading", "agreement", "proxy_comparison", "size_adjusted",
-    "providers", "leak", "regret", "pareto", "influence", "task_disagreement", "flips",
+    "providers", "leak", "regret", "pareto", "influence", "task_disagreement", "flips", "parts", "depths", "lengths",
+    "effective_lengths",
 )  # fmt: skip
 NAMES = (
     "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS", "Q4_0", "IQ4_NL", "Q3_K_L", "Q3_K_M", "IQ3_M",
@@ -90,6 +91,26 @@ def world(quants: int = 12, tasks: int = 3, samples: int = 200, words: int = 12)
         "range_curves": [
             row for (proxy, corpus), values in damage.items() for task in all_tasks
             for row in _range_curves(proxy, corpus, task, values, {name: score[name, task] for name in names})
+        ],
+        "parts": [
+            {"task": "gsm8k", "kind": kind, "part": part, "quant": name, "value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+            for name in ("F16", *names)
+            for kind, part in (("stratum", "algebra"), ("stratum", "numbers"), ("group", "mean"), ("metric", "strict"))
+        ],
+        "depths": [
+            {"task": "gsm8k", "quant": name, "length": length, "depth": depth, "value": 1 - length * depth, "low": 0.1,
+             "high": 1.0, "n": 40, "notes": []}
+            for name in ("F16", *names) for length in (0.25, 0.95) for depth in (0.0, 0.5, 1.0)
+        ],
+        "lengths": [
+            {"task": "gsm8k", "quant": name, "family": family, "length": length, "tokens": 4000 * length, "value": 0.7,
+             "low": 0.6, "high": 0.8, "n": 120, "notes": []}
+            for name in ("F16", *names) for family in ("all", "keys") for length in (0.25, 0.95)
+        ],
+        "effective_lengths": [
+            {"task": "gsm8k", "quant": name, "family": "all", "value": 0.95, "low": 0.25, "high": 0.95, "tokens": 3800.0,
+             "recall": 0.7, "n": 240, "notes": ["the longest length asked: it may be more"]}
+            for name in ("F16", *names)
         ],
         "volume": [_volume(task, name, right[task]) for task in task_names for name in names],
         "volume_correlations": [
@@ -170,6 +191,8 @@ def nulled(analysis: Row) -> Row:
         "n",
         "n_samples",
         "size_bytes",
+        "length",
+        "depth",
         "schema",
         "n_planned",
         "quants",

@@ -39,7 +39,10 @@ class Select:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with everything below it. `groups` are the figures of which one group is shown at a time."""
+    """A heading with everything below it.
+
+    `groups` are the figures of which one group is shown at a time, and `grouped_by` says what a group is.
+    """
 
     identity: str
     heading: str
@@ -47,6 +50,7 @@ class Section:
     keys: tuple[Key, ...] = ()
     selects: tuple[Select, ...] = ()
     groups: tuple[str, ...] = ()
+    grouped_by: str = "Proxy"
     findings: tuple[Finding, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -71,12 +75,19 @@ class Outline:
     tables: Callable[[Row], Iterable[Table]]
     figures: Callable[[Row], Iterable[Figure]] = lambda _: ()
     keys: tuple[Key, ...] = ()
+    grouped_by: str = "Proxy"
 
 
 def _rows(analysis: Row, key: str) -> Sequence[Row]:
     """Return the rows of a key; none where an older analysis lacks it."""
     found: Sequence[Row] = analysis.get(key) or ()
     return found
+
+
+def _by_quant(analysis: Row, key: str) -> Sequence[Row]:
+    """Return the rows of a key in the order of the quants."""
+    order = [row["quant"] for row in analysis["quants"]]
+    return sorted(_rows(analysis, key), key=lambda row: order.index(row["quant"]))
 
 
 OUTLINES = (
@@ -111,9 +122,11 @@ OUTLINES = (
         " they stand, over all families; a darker cell found more.",
         (),
         lambda analysis: [
-            tables.effective_table(_rows(analysis, "effective_lengths")), tables.length_table(_rows(analysis, "lengths")),
+            tables.effective_table(_by_quant(analysis, "effective_lengths")),
+            tables.length_table(_by_quant(analysis, "lengths")),
         ],
         figures.depth_maps,
+        grouped_by="Quant",
     ),
     Outline(
         "against", "Proxies against tasks",
@@ -291,6 +304,7 @@ def _section(outline: Outline, analysis: Row) -> Section:
         outline.keys if drawn else (),
         tuple(_selects(drawn, analysis)),
         _groups(drawn),
+        outline.grouped_by,
         findings(_rows(analysis, "claims"), outline.claims),
         drawn,
         tuple(table for table in outline.tables(analysis) if table.rows),
