@@ -20,8 +20,8 @@ class Tables:
     status (ok | failed | partial), reason (why not ok)`.
     `tasks`, a row a task: `task, title, chance, version, n_planned`, perhaps `groups` (weights of strata by name).
     `items`, a row a quant × task × sample × repeat: `quant, task, sample_id, repeat, score (NaN where unscored), outcome,
-    cluster, answer, margin (log-odds of the right choice in nats, or NaN), output`; perhaps `stratum`, `metrics` (further
-    metrics of the answer by name, as JSON) and `facts` (what is known of the sample, its length and depths say).
+    cluster, answer, margin (log-odds of the right choice in nats, or NaN), output`; those of a run of ours also have
+    `stratum`, `metrics` (further metrics of the answer by name, as JSON) and `facts` (what is known of the sample).
     `proxies`, a row a quant × corpus: `quant, corpus, tool`, then any of `ppl, ppl_se, ppl_ratio, kld_mean, kld_mean_se,
     kld_median, kld_p99, kld_p999, kld_max, rms_dp, same_top_p` (nats, or shares in [0, 1]), `n_tokens`.
     `scores`, a row a quant × task whose samples nobody has: `quant, task, score (in [0, 1]), n, se` (NaN where not stated).
