@@ -566,3 +566,12 @@ def test_changes_are_held_against_the_noise_floor(world):
     }
     assert rows["broken"]["p_above_floor"] < 0.001
     assert rows["same"]["p_above_floor"] >= 0.5
+
+
+def test_changes_of_clustered_samples_are_not_held_against_single_ones(world):
+    """Where samples come in clusters there is no test against the floor, and a note says so."""
+    items = world.items.assign(cluster=lambda rows: rows["sample_id"].str[:2])
+    quants = world.quants.assign(replicate_of=lambda rows: rows["quant"].map({"F16 again": "F16"}))
+    rows = analyse(replace(world, items=items, quants=quants))["volume"]
+    assert {row["p_above_floor"] for row in rows} == {None}
+    assert all("samples in clusters: no test against the A/A floor" in row["notes"] for row in rows)

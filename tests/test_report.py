@@ -225,7 +225,8 @@ def test_same_analysis_same_page(small, plain, tmp_path):
 def test_every_section_shows(plain):
     """An analysis with every key filled fills every section."""
     assert [name for name in Tags(plain).ids() if not name.startswith(("table", "figure", "flip-"))] == [
-        "findings", "decidability", "differences", "parts", "lengths", "against", "matrix", "ranges", "volume", "misleading", "agreement",
+        "findings", "decidability", "differences", "parts", "lengths", "against",
+        "matrix", "ranges", "volume", "misleading", "agreement",
         "contest", "size", "providers", "regret", "pareto", "influence", "disagreement", "flips", "gates", "claims",
         "data", "reproducibility",
     ]  # fmt: skip

@@ -16,12 +16,16 @@ MAX_FLIPS = 500
 """So many samples a task are listed, those that most quants changed first."""
 
 
+_CLUSTERED = "samples in clusters: no test against the A/A floor"
+
+
 def volume_rows(
     tasks: Sequence[TaskScores], quants: Sequence[str], reference: str, replicates: Sequence[str]
 ) -> list[Row]:
     """Return how many answers each quant changed on each task, and how many of these for the worse.
 
-    `p_above_floor` is the one-sided p-value that it changes more than the reference's own second run does; NaN without one.
+    `p_above_floor` is the one-sided mid-p, uncorrected, that it changes more scores than the reference's own second run does;
+    NaN without one, and where samples depend on each other, since it counts single samples.
     """
     rows = []
     for task in tasks:
@@ -30,18 +34,21 @@ def volume_rows(
             at = task.quants.index(quant)
             answers = None if task.answers is None else (task.answers[base], task.answers[at])
             found = volume(task.scores[base], task.scores[at], answers)
+            clustered = [_CLUSTERED] if replicates and task.clusters is not None else []
             rows.append({
                 "task": task.task, "quant": quant, "n": found.n, "lost": found.lost, "gained": found.gained,
                 "moved": found.moved, "volume": found.volume, "direction": found.direction, "harm": found.harm.value,
                 "harm_low": found.harm.low, "harm_high": found.harm.high,
                 "p_above_floor": _above_floor(task, quant, reference, replicates[0]) if replicates else np.nan,
-                "notes": [*found.notes, *found.harm.notes],
+                "notes": [*found.notes, *found.harm.notes, *clustered],
             })  # fmt: skip
     return rows
 
 
 def _above_floor(task: TaskScores, quant: str, reference: str, replicate: str) -> float:
     """Return the p-value over the samples that all three runs have a score for: what the machine failed at is no change."""
+    if task.clusters is not None:
+        return np.nan
     first, again, other = task.of(reference), task.of(replicate), task.of(quant)
     scored = ~np.isnan(first + again + other)
     return float(above_floor((other != first)[scored], (again != first)[scored])) if scored.any() else np.nan

@@ -85,7 +85,8 @@ def volume_table(rows: Sequence[Row]) -> Table:
             delta("direction", "direction", "lost − gained, in points"),
             share("harm share", "harm", "lost of lost + gained; one half is change without harm"),
             span("95 % interval of it", "harm_low", "harm_high", percent),
-            p("p, A/A floor", "p_above_floor", "one-sided: it changes more than the reference run again does"), notes(),
+            p("p, A/A floor", "p_above_floor", "one-sided mid-p, uncorrected: more scores change than from run to run"),
+            notes(),
         ),
     )  # fmt: skip
 
