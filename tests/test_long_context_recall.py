@@ -163,8 +163,8 @@ BROKEN = [
     ("{", "not JSON"),
     ([], "holds no rows"),
     ({"rows": []}, "not the layout of longbench_v2|row 0: _id"),
-    ([ROW, {key: value for key, value in ROW.items() if key != "choice_D"}], "row 1: choice_D"),
-    ([{**ROW, "answer": "E"}], "row 0: answer"),
+    ([ROW, {key: value for key, value in ROW.items() if key != "choice_D"}], "data.json: row 1: choice_D"),
+    ([{**ROW, "answer": "E"}], "data.json: row 0: answer"),
 ]
 
 

@@ -164,6 +164,8 @@ def read_task(
         dataset = read_dataset(read.dataset, data, where=read.name)
         try:
             samples = BUILDERS[read.builder["name"]](dataset, read.builder)
+        except SpecError as error:
+            raise SpecError(f"{data or read.name}: {error}") from error
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise SpecError(
                 f"{data or read.name}: not the layout of {read.name}: {type(error).__name__}: {error}. "
