@@ -31,7 +31,12 @@ def test_a_readme_shows_what_came_out(study: Path) -> None:
 
 def test_the_studies_are_there() -> None:
     """The published studies are among those that are made again."""
-    assert {study.name for study in STUDIES} >= {"qwen3.5-35b-a3b", "minimax-m2.5", "smollm2-easy-sets", "smollm2-imatrix"}
+    assert {study.name for study in STUDIES} >= {
+        "qwen3.5-35b-a3b",
+        "minimax-m2.5",
+        "smollm2-easy-sets",
+        "smollm2-imatrix",
+    }
 
 
 def _files(folder: Path) -> dict[str, Any]:
