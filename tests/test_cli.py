@@ -10,6 +10,7 @@ import pytest
 from toys import Bench
 
 from evalsuite.cli import main
+from evalsuite.task.tasks import read_task_file, task_folders
 
 
 @pytest.fixture
@@ -87,3 +88,16 @@ def test_same_store_same_bytes(bench: Bench, answer: Callable[..., tuple[int, st
     first = [(folder / name).read_bytes() for name in ("report.html", "analysis.json")]
     answer("report", folder)
     assert [(folder / name).read_bytes() for name in ("report.html", "analysis.json")] == first
+
+
+OWN_SAMPLES = sorted(name for name, folder in task_folders().items() if read_task_file(folder).dataset is None)
+
+
+@pytest.mark.parametrize("name", OWN_SAMPLES)
+def test_a_task_shows_its_first_sample(name: str, answer: Callable[..., tuple[int, str]]):
+    """A task that brings or makes its samples shows the first with nothing served and nothing fetched."""
+    status, out = answer("tasks", name, "--json")
+    shown = json.loads(out)
+    assert status == 0
+    assert shown["sample"]["prompt"]
+    assert shown["sample"]["target"] is not None

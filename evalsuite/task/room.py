@@ -17,7 +17,7 @@ class Room:
     count_tokens: CountTokens
 
 
-ROUGH = Room(2048, lambda texts: [-(-len(text.encode()) // 4) for text in texts])
+ROUGH = Room(8192, lambda texts: [-(-len(text.encode()) // 4) for text in texts])
 """Where nothing is served: four bytes a token."""
 
 
