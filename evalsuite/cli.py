@@ -18,6 +18,7 @@ from evalsuite.errors import EvalsuiteError, SpecError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from evalsuite.serve.llama_cpp import LlamaCpp
     from evalsuite.task.sandbox.records import Sandbox
     from evalsuite.task.tasks import Task
 
@@ -30,6 +31,12 @@ app = typer.Typer(
 )  # fmt: skip
 llama_cpp_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build llama.cpp for this machine.")
 app.add_typer(llama_cpp_app, name="llama-cpp")
+template_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Find out what is wrong with a chat template, and what a fix did to it.",
+)
+app.add_typer(template_app, name="template")
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
@@ -37,6 +44,14 @@ AsJson = Annotated[
 LlamaCppFolder = Annotated[
     Path | None,
     typer.Option("--llama-cpp", metavar="DIR", help="A llama.cpp build to use, or the word `embedded`."),
+]
+LlamaCppFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--llama-cpp",
+        metavar="DIR",
+        help="A llama.cpp build to use, or the word `embedded`; may be given more than once.",
+    ),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep.yaml; README.md shows one.")]
 Data = Annotated[
@@ -450,6 +465,86 @@ def build(
         _print_json({"version": built.version, "server": built.server, "tools": built.tools})
     else:
         typer.echo(f"llama.cpp {built.version}: {' '.join(built.server)}")
+
+
+@template_app.command("check")
+def template_check(
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEMPLATE...",
+            help="A .jinja file, a folder of them, a GGUF, a tokenizer_config.json, or a server's URL.",
+        ),
+    ],
+    llama_cpp: LlamaCppFolders = None,
+    whole: Annotated[bool, typer.Option("--all", help="Print the checks that pass as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a template for tool calls, on the Python environment of transformers and on llama-server; loads no model."""
+    from rich.console import Console
+
+    from evalsuite.progress import Screen
+    from evalsuite.report.templates import examined_json, print_examined
+    from evalsuite.template.examine import check_template
+    from evalsuite.template.read import read_templates
+
+    templates = [template for each in given for template in read_templates(each)]
+    builds = _builds(llama_cpp)
+    examined = []
+    for template in templates:
+        with Screen() as screen:
+            examined.append(check_template(template, builds, screen.share))
+        if not as_json:
+            print_examined(examined[-1], Console(), whole=whole)
+    if as_json:
+        _print_json([examined_json(each) for each in examined])
+    raise typer.Exit(1 if any(each.broken for each in examined) else 0)
+
+
+@template_app.command("compare")
+def template_compare(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="The template as it was; like those of `check`.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The template as it was mended.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", metavar="ID", help="A check that the change is to mend; default all."),
+    ] = None,
+    llama_cpp: LlamaCppFolders = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a change to a template fixed, broke, masked or left alone; loads no model."""
+    from rich.console import Console
+
+    from evalsuite.progress import Screen
+    from evalsuite.report.templates import compared_json, print_compared
+    from evalsuite.template.checks import CHECKS
+    from evalsuite.template.examine import compare_templates
+    from evalsuite.template.read import read_templates
+
+    known = [check.id for check in CHECKS]
+    for id_ in target or []:
+        if id_ not in known:
+            raise SpecError(f"--target {id_}: no such check.{did_you_mean(id_, known)}")
+    pair = []
+    for given in (before, after):
+        found = read_templates(given)
+        if len(found) > 1:
+            raise SpecError(f"{given}: {len(found)} templates; one is compared with one. Give a .jinja file.")
+        pair += found
+    builds = _builds(llama_cpp)
+    with Screen() as screen:
+        compared = compare_templates(pair[0], pair[1], builds, screen.share, targets=target or ())
+    if as_json:
+        _print_json(compared_json(compared))
+    else:
+        print_compared(compared, Console())
+    raise typer.Exit(1 if compared.change in ("REGRESSED", "MASKED") else 0)
+
+
+def _builds(folders: list[Path] | None) -> "list[LlamaCpp]":
+    from evalsuite.serve.llama_cpp import find_llama_cpp
+
+    return [find_llama_cpp(folder) for folder in folders] if folders else [find_llama_cpp(None)]
 
 
 def _data(pairs: list[str] | None) -> dict[str, str]:

@@ -44,10 +44,14 @@ class Address:
 class ServerProcess:
     """One server process from spawn to stop; its log and its socket lie in a private folder that goes with it."""
 
-    def __init__(self, program: Sequence[str], log: Path) -> None:
-        """`program` is what to run before the flags; `log` receives standard output and standard error."""
+    def __init__(self, program: Sequence[str], log: Path, *, memory_bytes: int = 0) -> None:
+        """`program` is what to run before the flags; `log` receives standard output and standard error.
+
+        `memory_bytes` limits the address space of the process; 0 does not.
+        """
         self.program = tuple(program)
         self.log = log
+        self.memory_bytes = memory_bytes
         self.alias = f"evalsuite-{secrets.token_hex(4)}"
         self.key = secrets.token_urlsafe(24)
         self.folder = _private_folder()
@@ -78,7 +82,7 @@ class ServerProcess:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(guard), str(os.getpid()), *self.program, *arguments],
+                [sys.executable, "-I", "-S", str(guard), str(os.getpid()), str(self.memory_bytes), *self.program, *arguments],
                 stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
                 stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.folder, start_new_session=True,
             )  # fmt: skip
