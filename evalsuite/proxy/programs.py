@@ -61,7 +61,7 @@ def _reported(log: Path, watch: Callable[[str], None]) -> int:
 def _child(words: Sequence[str], log: Path, out: Path | None) -> Iterator[Popen[bytes]]:
     """Run a program for the length of a `with` block, settings and secrets kept from it."""
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | {"LANG": "C.UTF-8"}
-    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *words]
+    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), "0", *words]
     stdin = DEVNULL if sys.platform == "linux" else PIPE  # elsewhere the guard watches a pipe
     with (
         log.open("wb") as err,

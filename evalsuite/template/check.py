@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from evalsuite.template.checks import CHECKS
-from evalsuite.template.checks.judging import prints_calls, takes_tools
+from evalsuite.template.checks.judging import describes_tools, prints_calls
 from evalsuite.template.conversations import SHAPES
 from evalsuite.template.lint import advice
 from evalsuite.template.python_engine import PINNED, PythonEngine
@@ -83,8 +83,10 @@ def _applicable(check: Check, evidence: Evidence) -> Iterator[Case]:
     """Yield the cases of a check, or the one reason why it does not apply."""
     if evidence.loads.failure is not None and check.id not in {"M01", "M02"}:
         yield Case("load", Outcome.NOT_APPLICABLE, "the template does not load")
-    elif check.needs == "tools" and not takes_tools(evidence):
+    elif check.needs == "tools" and not (describes_tools(evidence) or prints_calls(evidence)):
         yield Case("tools", Outcome.NOT_APPLICABLE, "the template takes no tools")
+    elif check.needs == "descriptions" and not describes_tools(evidence):
+        yield Case("tools", Outcome.NOT_APPLICABLE, "the template describes no tools")
     elif check.needs == "calls" and not prints_calls(evidence):
         yield Case("calls", Outcome.NOT_APPLICABLE, "the template prints no calls")
     else:

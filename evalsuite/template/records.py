@@ -139,7 +139,7 @@ class Check:
     severity: Literal["error", "warning", "information"]
     judge: Judge
     core: bool = False
-    needs: Literal["", "tools", "calls"] = ""
+    needs: Literal["", "tools", "descriptions", "calls"] = ""
     accepts: frozenset[Outcome] = frozenset()
 
 

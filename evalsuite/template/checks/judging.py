@@ -90,17 +90,22 @@ def unlike(text: str, expected: str) -> str:
     return f"renders {text[around]!r} where it should be {expected[around]!r}"
 
 
-def takes_tools(evidence: Evidence) -> bool:
-    """Tell whether a template does anything with tools: one that neither describes them nor prints calls does not."""
-    described = (evidence.renderings[shape] for shape in ("tools", "tools and system"))
-    return any(rendering.text is None or TOOL in rendering.text for rendering in described) or prints_calls(evidence)
+def describes_tools(evidence: Evidence) -> bool:
+    """Tell whether a tool is in any rendering, or fails where the same without tools does not."""
+    for shape, without in (("tools", "user"), ("tools and system", "system")):
+        text = evidence.renderings[shape].text
+        if TOOL in text if text is not None else evidence.renderings[without].text is not None:
+            return True
+    return False
 
 
 def prints_calls(evidence: Evidence) -> bool:
-    """Tell whether a call's argument is seen in any rendering, or all of them fail."""
+    """Tell whether a call's argument is in any rendering, or all of them fail in a template that speaks of calls."""
     shapes = [evidence.renderings[name] for name in ("call", "two rounds", "text and call")]
     texts = [rendering.text for rendering in shapes if rendering.text is not None]
-    return not texts or any(ARGUMENT in text or ARGUMENT_2 in text for text in texts)
+    return any(ARGUMENT in text or ARGUMENT_2 in text for text in texts) or (
+        not texts and "tool_calls" in evidence.template.source
+    )
 
 
 def between(text: str, start: str, end: str) -> str:

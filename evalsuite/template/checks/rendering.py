@@ -121,7 +121,7 @@ CHECKS = (
           _issue(15496), "error", keeps("tools", TOOL), core=True, needs="tools"),
     Check("R03", "Tools beside a system message", "both are in the prompt", "one replaces the other", _issue(15496), "error",
           each("tools and system", complain=lambda text: out_of_order(text, (SYSTEM,)) or out_of_order(text, (TOOL,))),
-          needs="tools"),
+          needs="descriptions"),
     Check("R04", "A call and its result", "name, argument and result are there in this order", "calls that are not printed",
           _issue(13178), "error", keeps("call, no prompt", ARGUMENT, RESULT), core=True, needs="tools"),
     Check("R05", "Arguments as text", "arguments given as JSON text are written as those given as an object, or refused",

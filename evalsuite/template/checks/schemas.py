@@ -1,9 +1,12 @@
 """G: what of a tool's schema is in the prompt, and what the server's grammar makes of it."""
 
+import json
+
 from evalsuite.template.checks.judging import each, judged, keeps
 from evalsuite.template.conversations import TOOL, TOOL_2
 from evalsuite.template.records import Case, Check, Evidence, Judge, Outcome
 
+_UNUSUAL = ("look-up.tide", "gezeit_ä", "t" * 70)
 LIMITS = (
     "recursive $ref", "remote $ref", "missing $ref", "boolean schema", "look-ahead pattern", "maxLength 3000", "maxItems 5000"
 )  # fmt: skip
@@ -40,6 +43,11 @@ def _long_integers(evidence: Evidence) -> list[Case]:
     return [Case("grammar", Outcome.SILENT if short else Outcome.OK, detail, seen=(str(short),), blame="engine")]
 
 
+def _names(text: str) -> str:
+    missing = [name for name in _UNUSUAL if name not in text and json.dumps(name) not in text]
+    return f"{missing[0][:20]} is not in the prompt as it is" if missing else ""
+
+
 def _issue(number: int) -> str:
     return f"https://github.com/ggml-org/llama.cpp/issues/{number}"
 
@@ -47,28 +55,27 @@ def _issue(number: int) -> str:
 CHECKS = (
     Check("G01", "A tool without description or parameters", "the tool is described", "a key taken for granted",
           "https://github.com/jundot/omlx/issues/1876", "error", _all(("no description", (TOOL,)), ("no parameters", (TOOL,))),
-          needs="tools"),
+          needs="descriptions"),
     Check("G02", "A parameter without type or description", "it is described", "a key taken for granted", _issue(21347),
           "error", _all(("property without type", ("harbour",)), ("property without description", ("harbour",))),
-          core=True, needs="tools"),
+          core=True, needs="descriptions"),
     Check("G03", "A parameter that may be null", "it is described", "a list of types taken for one", _issue(21347), "error",
-          keeps("type list", "nullgull"), core=True, needs="tools"),
+          keeps("type list", "nullgull"), core=True, needs="descriptions"),
     Check("G04", "anyOf and oneOf", "what is inside is described", "only known keys are printed", _issue(21347), "warning",
-          _all(("anyOf", ("enumfinch",)), ("oneOf", ("enumfinch",))), core=True, needs="tools"),
+          _all(("anyOf", ("enumfinch",)), ("oneOf", ("enumfinch",))), core=True, needs="descriptions"),
     Check("G05", "$ref", "what it refers to is described", "only known keys are printed", _issue(20867), "warning",
-          keeps("$ref", "enumfinch"), needs="tools"),
+          keeps("$ref", "enumfinch"), needs="descriptions"),
     Check("G06", "enum, const, default, nested, arrays", "all of it is described", "only known keys are printed",
           _issue(21347), "warning", _all(("enum", ("enumfinch", "enumwren")), ("const", ("constrook",)),
           ("default", ("defaultdove",)), ("nested", ("nestedkite",)), ("array without items", ("listlark",))),
-          core=True, needs="tools"),
+          core=True, needs="descriptions"),
     Check("G07", "Schemas at their limits", "accepted, or refused with an error", "a server that ends or hangs", _issue(25746),
-          "warning", _limits, core=True, needs="tools"),
+          "warning", _limits, core=True, needs="descriptions"),
     Check("G08", "Keys beyond the standard", "the order of the tools is kept; what is left out is told", "drift",
-          _issue(19520), "information", _order, needs="tools"),
+          _issue(19520), "information", _order, needs="descriptions"),
     Check("G10", "Integers of 18 digits", "the grammar allows them", "digits that cannot be generated", _issue(20193),
           "warning", _long_integers, needs="calls"),
     Check("G11", "Unusual names of tools", "they are described as they are", "names that are mangled", _issue(14038),
-          "warning", each("unusual names", complain=lambda text: "" if all(
-              name in text for name in ("look-up.tide", "gezeit_ä", "t" * 70)) else "a name is not in the prompt as it is"),
-          needs="tools"),
+          "warning", each("unusual names", complain=_names),
+          needs="descriptions"),
 )  # fmt: skip

@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from evalsuite.template.checks.judging import between, failed
-from evalsuite.template.conversations import ANSWER, ASK_2, USER, USER_2
+from evalsuite.template.conversations import ANSWER, ARGUMENT, ASK_2, USER, USER_2
 from evalsuite.template.records import Case, Evidence, Outcome
 from evalsuite.template.round_trip import ENDS
 
@@ -34,29 +35,26 @@ class Markers:
 def markers(evidence: Evidence) -> Markers | None:
     """Return the turn markers; None where an answer is ended by nothing that looks like one."""
     text = evidence.renderings["answered, no prompt"].text or ""
-    after = between(text, f"{ANSWER}.", ASK_2["content"][:13])
-    found = _MARKER.match(after.strip())
-    if not found:
+    gap = _MARKER.findall(between(text, f"{ANSWER}.", ASK_2["content"][:13]))
+    if not gap:
         return None
-    end = found[0]
-    ended = Markers(end, None)
-    head = text.partition(USER_2)[0]
-    counts = {mark: head.count(mark) for mark in dict.fromkeys(_MARKER.findall(head))}
-    symmetric = ended.ends(between(text, USER, ANSWER)) > 0
-    # The last user's turn is open at its sentinel; what opens turns is written once more than what ends them.
-    openers = [mark for mark, count in counts.items() if symmetric and count == ended.ends(head) + 1]
-    return Markers(end, openers[0] if openers else None)
+    head, first = text.partition(USER_2)[0], between(text, USER, ANSWER)
+    for end, opener in pairwise(gap):
+        # The last user's turn is open at its sentinel; what opens turns is written once more than what ends them.
+        if end in first and head.count(opener) == Markers(end, None).ends(head) + 1:
+            return Markers(end, opener)
+    return Markers(gap[0], None)
 
 
 def balanced(evidence: Evidence) -> list[Case]:
     """R22: every turn that is opened is ended, a call's turn before its result; tags that open close."""
-    found = markers(evidence)
+    found, base = markers(evidence), evidence.renderings["tools, no prompt"].text or ""
     cases = []
     for shape in TOOL_TURNS:
         rendering = evidence.renderings[shape]
         cases.append(
             failed(rendering, shape) if rendering.text is None
-            else Case(shape, *_told(_unbalanced(rendering.text, found)), (shape,), (rendering.text,))
+            else Case(shape, *_told(_unbalanced(rendering.text, base, found)), (shape,), (rendering.text,))
         )  # fmt: skip
     return cases
 
@@ -65,19 +63,25 @@ def _told(complaint: str) -> tuple[Outcome, str]:
     return (Outcome.SILENT if complaint else Outcome.OK), complaint
 
 
-def _unbalanced(text: str, found: Markers | None) -> str:
-    said = text[text.index(USER) :] if USER in text else text
-    if found and found.opener and (left := found.left_open(text)):
+def goes_on(text: str, found: Markers) -> bool:
+    """Tell whether a call's turn goes on behind its result, so that the answer is to be written into it."""
+    return found.left_open(text) == 1 and found.opener is not None and found.opener not in text.partition(ARGUMENT)[2]
+
+
+def _unbalanced(text: str, base: str, found: Markers | None) -> str:
+    """Complain of turns left open, and of tags that do not close in what `text` has beyond `base`."""
+    if found and found.opener and (left := found.left_open(text)) and not goes_on(text, found):
         more = (
             f"{left} more {found.opener} than ends of a turn"
             if left > 0
             else f"{-left} more ends of a turn than {found.opener}"
         )
         return f"{more} ({found.end})"
-    for name in dict.fromkeys(a or b for a, b in _PAIR.findall(said)):
+    for name in dict.fromkeys(a or b for a, b in _PAIR.findall(text)):
         for opener, closer in ((f"<{name}>", f"</{name}>"), (f"[{name}]", f"[/{name}]")):
-            if closer in text and name not in _FREE and said.count(opener) != said.count(closer):
-                return f"{said.count(opener)} {opener} and {said.count(closer)} {closer}"
+            opened, closed = (text.count(tag) - base.count(tag) for tag in (opener, closer))
+            if closer in text and name not in _FREE and opened != closed:
+                return f"{opened} {opener} and {closed} {closer}"
     return ""
 
 
@@ -104,7 +108,7 @@ def answered_by(evidence: Evidence) -> list[Case]:
 
 def _role(prompt: str) -> str:
     """Return the opener of a prompt without what a thinking mode adds to it."""
-    return re.split(r"\s*(?:<think>|</think>|<\|channel|\[THINK\]|<seed:|\n)", prompt)[0] or prompt
+    return re.split(r"\s*(?:<\|START_THINKING|<think>|</think>|<\|channel|\[THINK\]|<seed:|\n)", prompt)[0] or prompt
 
 
 def _asked(evidence: Evidence, shape: str) -> str:
@@ -128,7 +132,7 @@ def asked_once(evidence: Evidence) -> list[Case]:
             complaint = "asking for an answer changes what stands before it"
         elif asked and asked[:half].strip() == asked[half:].strip() != "":
             complaint = f"the prompt is doubled: {asked!r}"
-        elif found and found.left_open(without.text) > 0:
+        elif found and found.left_open(without.text) > 0 and not goes_on(without.text, found):
             complaint = "a turn is opened at the end although no prompt was asked for"
         elif found and found.left_open(rendering.text) > 1:
             complaint = "more than one turn is opened at the end"
