@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 from wording import broken_rules, unsupported
@@ -247,6 +247,8 @@ NUMBERS = st.one_of(st.none(), st.floats(0, 2), st.sampled_from([0.0, 1.0, 1e300
     rows=st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=12),
     seed=st.integers(0, 99),
 )
+@example(rows=[("Q8_0", 0.5, 0.0, None), ("<b>Q4</b>", 1.0, 1.0, None)], seed=0)  # no logarithm of a KLD of 0
+@example(rows=[("Q8_0", None, 0.0, None), ("Q8_0", 0.5, None, None), ("<b>Q4</b>", 1.0, 1.0, None)], seed=0)
 def test_any_table_ends_in_an_analysis_or_a_refusal(rows: list, seed: int, tmp_path_factory: pytest.TempPathFactory):
     """Any numbers and names, some twice, end in a page that runs none of them, or a refusal; the order of rows is nothing."""
     folder = tmp_path_factory.mktemp("any")

@@ -263,7 +263,8 @@ def fronts(rows: Sequence[Row]) -> list[Figure]:
         if name in MAPPED:
             of_proxy = [row for row in drawn if (row["axis"], row["name"], row["corpus"]) == ("proxy", name, corpus)]
             label = proxy_label(name, corpus)
-            figures.append(_front(len(figures), f"Size and {label}", of_proxy, label, name in LOG))
+            logarithmic = name in LOG and all(row["value"] > 0 for row in of_proxy)
+            figures.append(_front(len(figures), f"Size and {label}", of_proxy, label, logarithmic))
     return figures
 
 
